@@ -1,0 +1,62 @@
+"""Stores by URL: `open_store` finds the room a scheme belongs to. The only dynamic import of the package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from ..errors import ConfigurationError
+from .base import Record, Store, StoreURL
+
+__all__ = ["Record", "Store", "StoreURL", "open_store"]
+
+_REDIS = ("redis", "RedisStore", "redis")
+_MONGODB = ("mongodb", "MongoDBStore", "mongodb")
+_BUILT_IN = {
+    "memory": ("memory", "MemoryStore", None),
+    "sqlite": ("sqlite", "SQLiteStore", None),
+    **{
+        scheme: _REDIS
+        for brand in ("redis", "valkey")
+        for scheme in (brand, f"{brand}s", f"{brand}+sentinel", f"{brand}+cluster")
+    },
+    "rediss": _REDIS,
+    "unix": _REDIS,
+    "postgresql": ("postgresql", "PostgreSQLStore", "postgres"),
+    "mongodb": _MONGODB,
+    "mongodb+srv": _MONGODB,
+}
+
+
+def open_store(url: str) -> Store:
+    """Open the store that a URL describes. Nothing connects before the first use.
+
+    :raises ConfigurationError: for an unknown scheme or parameter, or where the store's driver is not installed.
+    """
+    parsed = StoreURL(url)
+    if parsed.scheme in _BUILT_IN:
+        module, name, extra = _BUILT_IN[parsed.scheme]
+        store_class = _import(module, name, extra)
+    else:
+        store_class = _third_party(parsed.scheme)
+    return store_class.from_url(parsed)
+
+
+def _import(module: str, name: str, extra: str | None) -> type[Store]:
+    try:
+        found: type[Store] = getattr(import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("wsgisession"):
+            raise
+        raise ConfigurationError(
+            f"the {module} store needs the package {error.name!r}: pip install 'wsgisession[{extra}]'"
+        ) from error
+    return found
+
+
+def _third_party(scheme: str) -> type[Store]:
+    for entry_point in entry_points(group="wsgisession.stores", name=scheme):
+        found: type[Store] = entry_point.load()
+        return found
+    known = ", ".join(sorted(f"{name}://" for name in _BUILT_IN))
+    raise ConfigurationError(f"no store is known for {scheme}://; use one of {known}")

@@ -1,0 +1,279 @@
+"""The contract of a store, and what every store needs to keep it: `Record`, URL options, expiry arithmetic.
+
+A store keeps bytes under a handle, with a time to live. It decides nothing: no policy, no signature, no clock of its
+own (``now`` comes in with every call, in seconds since the epoch, so that expiry is the application's clock and never
+a sweeper's). There is no blind write. `wsgisession.testing` holds every promise below as a test.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Generic, TypeVar
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import msgspec
+
+from ..errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What a store keeps under a handle.
+
+    :param data: JSON text in UTF-8, opaque to the store, given back byte for byte.
+    :param ttl: the idle timeout of this record, in seconds; a restart extends the expiry to ``now + ttl``.
+    :param user_id: whose session this is, as text for the user index; None for nobody's.
+    :param version: the token of this state, chosen by the store; `Store.replace` succeeds only against it.
+    :param expires_at: when the record expires unless it is restarted, in seconds since the epoch.
+    """
+
+    data: bytes
+    ttl: float
+    user_id: str | None = None
+    version: Any = None
+    expires_at: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Record of {len(self.data)} bytes>"
+
+
+class Store(ABC):
+    """Where records live. Eight verbs, one round trip each, safe for threads, processes and after ``fork``.
+
+    Expired is absent in every verb, whether or not anything has swept. A handle is opaque printable ASCII of at most
+    256 characters. No verb raises anything but `StoreError`, within the store's ``timeout`` in total.
+    """
+
+    shared: ClassVar[bool] = True
+    """Whether several processes see the same records; where not, a multi-process server is warned about."""
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: StoreURL) -> Store:
+        """Make the store that the URL describes. Nothing connects before the first verb.
+
+        :raises ConfigurationError: for a URL or parameter that cannot be right.
+        """
+
+    @abstractmethod
+    def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
+        """Read a record, and restart its idle timeout in the same round trip.
+
+        :param touch_after: the fraction of the idle timeout that must have passed since the last restart before this
+            one restarts it again (0: every read does); None leaves the expiry alone. A store that restarts for free
+            while reading may restart earlier than that.
+        """
+
+    @abstractmethod
+    def create(self, handle: str, record: Record, *, now: float) -> Record | None:
+        """Store a record under a handle that holds none, and return it with its version and expiry.
+
+        None, and nothing stored, where the handle holds a live record.
+        """
+
+    @abstractmethod
+    def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
+        """Replace the record that still has ``record.version``, and return the new one with its version and expiry.
+
+        None, and nothing changed, where it has been changed, deleted or expired since.
+        """
+
+    @abstractmethod
+    def touch(self, handle: str, *, ttl: float, now: float) -> bool:
+        """Give a live record this idle timeout and restart it; False where there is none. Its version stays."""
+
+    @abstractmethod
+    def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
+        """Delete a live record, or only one of this version; False where there is none."""
+
+    @abstractmethod
+    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+        """Return the handles and live records of a user, without restarting them."""
+
+    @abstractmethod
+    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+        """Delete the live records of a user, except the handle to keep; return the handles of those deleted."""
+
+    @abstractmethod
+    def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
+        """Iterate over all live records, in no order, holding few of them in memory, without restarting them."""
+
+    @abstractmethod
+    def purge(self, *, now: float, limit: int | None = None) -> int:
+        """Remove expired records, at most ``limit``, in bounded batches; return how many.
+
+        One that was restarted meanwhile stays. A store whose server expires by itself returns 0.
+        """
+
+    def prepare(self) -> None:  # noqa: B027 - most stores need nothing
+        """Create what the store needs on its server (table, indexes); safe to repeat, and to race."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections of this process. The store opens them again at its next use."""
+
+
+def restart_is_due(expires_at: float, ttl: float, *, now: float, touch_after: float | None) -> bool:
+    """Tell whether a read at ``now`` restarts the idle timeout: ``touch_after`` of it has passed since the last."""
+    return touch_after is not None and now - (expires_at - ttl) >= touch_after * ttl
+
+
+class PerProcess(Generic[T]):
+    """Open something once per process, at its first use, so that nothing is shared across ``fork``."""
+
+    def __init__(self, opener: Callable[[], T]) -> None:
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._opened: tuple[int, T] | None = None
+        _every.add(self)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()  # another thread may have held it while this process was forked
+
+    def __call__(self) -> T:
+        """Return this process's own, opening it if need be."""
+        opened = self._opened
+        if opened is not None and opened[0] == os.getpid():
+            return opened[1]
+        with self._lock:
+            opened = self._opened
+            if opened is None or opened[0] != os.getpid():
+                opened = self._opened = (os.getpid(), self._opener())
+            return opened[1]
+
+    def take(self) -> T | None:
+        """Return what this process opened, if anything, and forget it (to be closed)."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        return opened[1] if opened is not None and opened[0] == os.getpid() else None
+
+
+_every: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for opened in list(_every):
+        opened._renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class StoreURL:
+    """A store URL taken apart: the store takes its own options out, the driver gets what is left.
+
+    :raises ConfigurationError: where it is no URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        # By hand where urllib loses something: the slashes of sqlite:////absolute, the host list of a replica set.
+        self.scheme, separator, rest = url.partition("://")
+        if not separator or not self.scheme:
+            raise ConfigurationError('the store must be a URL such as "redis://localhost:6379/0", or a Store')
+        self.scheme = self.scheme.lower()
+        before, _, query = rest.partition("?")
+        self.location = before.partition("#")[0]
+        try:
+            pairs = parse_qsl(query.partition("#")[0], keep_blank_values=True, errors="strict")
+        except ValueError:
+            raise ConfigurationError(f"the parameters of the {self.scheme} store URL cannot be decoded") from None
+        self._parameters: dict[str, str] = {}
+        for name, value in pairs:
+            if name in self._parameters:
+                raise ConfigurationError(f"the {self.scheme} store URL names the parameter {name!r} twice")
+            self._parameters[name] = value
+
+    def option(self, name: str, default: T, convert: Callable[[str], T]) -> T:
+        """Take the parameter out of the URL, converted, or return the default.
+
+        :raises ConfigurationError: where ``convert`` raises `ValueError`.
+        """
+        if name not in self._parameters:
+            return default
+        text = self._parameters.pop(name)
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{self.scheme} store: {name}={text!r} cannot be used: {error}") from None
+
+    @property
+    def rest(self) -> dict[str, str]:
+        """The parameters that no `option` has taken, for the driver."""
+        return dict(self._parameters)
+
+    def refuse_rest(self, known: str) -> None:
+        """Refuse the parameters that no `option` has taken.
+
+        :param known: the names to offer instead.
+        :raises ConfigurationError: naming the first one.
+        """
+        for name in self._parameters:
+            raise ConfigurationError(f"{self.scheme} store: unknown parameter {name!r}; it takes {known}")
+
+    def driver_url(self, scheme: str | None = None) -> str:
+        """Return the URL for the driver: another scheme if given, and the parameters that are left."""
+        query = urlencode(self._parameters)
+        return f"{scheme or self.scheme}://{self.location}" + (f"?{query}" if query else "")
+
+    @property
+    def username(self) -> str | None:
+        """The percent-decoded user name, or None."""
+        return _decoded(urlsplit(f"x://{self.location}").username)
+
+    @property
+    def password(self) -> str | None:
+        """The percent-decoded password, or None. Never to be shown."""
+        return _decoded(urlsplit(f"x://{self.location}").password)
+
+    @property
+    def shown(self) -> str:
+        """The URL without user, password and parameters, for messages."""
+        return f"{self.scheme}://{self.location.rpartition('@')[2]}"
+
+    def __repr__(self) -> str:
+        return f"<StoreURL {self.shown}>"
+
+
+def seconds(text: str) -> float:
+    """Convert a positive number of seconds.
+
+    :raises ValueError: for anything else.
+    """
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError("give a positive number of seconds")
+    return value
+
+
+def positive(text: str) -> int:
+    """Convert a positive whole number.
+
+    :raises ValueError: for anything else.
+    """
+    value = int(text)
+    if value < 1:
+        raise ValueError("give a whole number of at least 1")
+    return value
+
+
+def identifier(text: str) -> str:
+    """Check a name for a table, schema or collection: printable, without NUL, at most 63 bytes (PostgreSQL's limit).
+
+    :raises ValueError: for anything else.
+    """
+    if not text or not text.isprintable() or len(text.encode()) > 63:
+        raise ValueError("give a printable name of at most 63 bytes")
+    return text
+
+
+def _decoded(text: str | None) -> str | None:
+    return None if text is None else unquote(text)
+
+
+__all__ = ["PerProcess", "Record", "Store", "StoreURL", "identifier", "positive", "restart_is_due", "seconds"]
