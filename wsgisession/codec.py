@@ -1,0 +1,259 @@
+"""Dict to bytes and back: typed JSON, the mark of our format around it, the size limit. Nothing is ever pickled.
+
+Values that JSON knows are written plainly. Others are written as an object of one key that starts with ``~``, such as
+``{"~set": [1, 2]}``; a dict of the application's that looks like one is wrapped in ``{"~dict": ...}``.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from markupsafe import Markup
+
+from .content import Content
+from .errors import SerializationError
+
+_MARK = "~"
+_MARK_IN_TEXT = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
+_MAX_DEPTH = 100
+_MAX_INT_BITS = 10_000
+_UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True, tag="ws1"):
+    """A record's text: ``["ws1", created_at, authenticated_at, cookie, data]``. The tag is the mark of the format."""
+
+    created_at: float
+    authenticated_at: float | None
+    cookie: dict[str, Any] | None
+    data: msgspec.Raw
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+class Codec:
+    """The native format.
+
+    :param max_size: the most bytes a packed record may have.
+    """
+
+    def __init__(self, *, max_size: int) -> None:
+        self._max_size = max_size
+
+    def dump(self, data: dict[str, Any]) -> bytes:
+        """Return the mapping as JSON text.
+
+        :raises SerializationError: naming the key path of a value that cannot be stored.
+        """
+        try:
+            try:
+                return _encode(_tagged_dict(data, 0))
+            except UnicodeEncodeError:
+                return _encode(_without_surrogates(_tagged_dict(data, 0)))
+        except _RefusedError as refused:
+            raise SerializationError(f"session{refused.path} cannot be stored: {refused.reason}") from None
+
+    def parse(self, text: bytes) -> dict[str, Any]:
+        """Return the mapping that `dump` wrote, every value of the type it was.
+
+        :raises SerializationError: for anything else.
+        """
+        try:
+            data = _decode(text)
+            if _MARK_IN_TEXT in text:
+                data = _untagged(data, top=True)
+        except _UNREADABLE as error:
+            raise SerializationError("the record's data cannot be read") from error
+        if type(data) is not dict:
+            raise SerializationError("the record's data are no mapping")
+        return data
+
+    def same(self, one: bytes, other: bytes) -> bool:
+        """Tell whether two texts of `dump` say the same; the order of keys does not count."""
+        return one == other or _encode_sorted(_decode(one)) == _encode_sorted(_decode(other))
+
+    def pack(self, content: Content, *, handle: str) -> bytes:
+        """Return what the store keeps under the handle.
+
+        :raises SerializationError: where it is larger than ``max_size``.
+        """
+        envelope = _Envelope(content.created_at, content.authenticated_at, content.cookie, msgspec.Raw(content.data))
+        packed = _encode(envelope)
+        if len(packed) > self._max_size:
+            raise SerializationError(
+                f"the session is too large: {len(packed)} bytes, and max_size is {self._max_size};"
+                " keep the data elsewhere and its key in the session"
+            )
+        return packed
+
+    def unpack(self, packed: bytes, *, handle: str) -> Content:
+        """Return the content of what the store kept under the handle.
+
+        :raises SerializationError: for anything that `pack` did not write: truncated, foreign, or of a later format.
+        """
+        try:
+            envelope = _decode_envelope(packed)
+        except _UNREADABLE as error:
+            raise SerializationError("the record is not of this format") from error
+        return Content(bytes(envelope.data), envelope.created_at, envelope.authenticated_at, envelope.cookie)
+
+
+class _RefusedError(Exception):
+    """A value that cannot be stored, and the way to it, put together as the walk returns."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason, self.path = reason, ""
+
+    def inside(self, key: Any) -> _RefusedError:
+        self.path = f"[{key!r}]{self.path}"
+        return self
+
+
+_PLAIN = frozenset({str, bool, type(None)})
+
+
+def _tagged(value: Any, depth: int) -> Any:
+    """Return the value as JSON can hold it."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is int:
+        if value.bit_length() > _MAX_INT_BITS:
+            raise _RefusedError(f"an int of more than {_MAX_INT_BITS} bits")
+        return value
+    if kind is dict:
+        tagged = _tagged_dict(value, depth + 1)
+        return {"~dict": tagged} if len(tagged) == 1 and next(iter(tagged))[:1] == _MARK else tagged
+    if kind is list:
+        return _tagged_items(value, depth + 1)
+    if kind is float:
+        return value if math.isfinite(value) else {"~float": repr(value)}
+    write = _WRITE.get(kind)
+    if write is None:
+        raise _RefusedError(f"values of type {kind.__module__}.{kind.__qualname__} are not supported")
+    return write(value, depth + 1)
+
+
+def _tagged_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+    _check_depth(depth)
+    tagged = {}
+    for key, item in value.items():
+        if type(key) is not str:
+            raise _RefusedError(f"the key {key!r} is not a str")
+        try:
+            tagged[key] = item if type(item) in _PLAIN else _tagged(item, depth)
+        except _RefusedError as refused:
+            raise refused.inside(key) from None
+    return tagged
+
+
+def _tagged_items(value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
+    _check_depth(depth)
+    tagged = []
+    for index, item in enumerate(value):
+        try:
+            tagged.append(item if type(item) in _PLAIN else _tagged(item, depth))
+        except _RefusedError as refused:
+            raise refused.inside(index) from None
+    return tagged
+
+
+def _check_depth(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise _RefusedError(f"it is nested more than {_MAX_DEPTH} levels deep, or contains itself")
+
+
+def _tagged_set(value: set[Any] | frozenset[Any], depth: int) -> list[Any]:
+    return sorted((_tagged(item, depth) for item in value), key=_encode)  # equal sets have equal texts
+
+
+def _tagged_time(value: time) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise _RefusedError("a time whose zone has no fixed offset")
+    return value.isoformat()
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Return the tagged value with the strings that UTF-8 cannot hold tagged too."""
+    if type(value) is dict:
+        return {_checked_key(key): _without_surrogates(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_without_surrogates(item) for item in value]
+    if type(value) is str and not _is_utf8(value):
+        return {"~str": _base64(value.encode("utf-8", "surrogatepass"))}
+    return value
+
+
+def _checked_key(key: str) -> str:
+    if not _is_utf8(key):
+        raise _RefusedError(f"the key {key!r} has a lone surrogate")
+    return key
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode()
+
+
+_WRITE: dict[type, Callable[[Any, int], Any]] = {
+    tuple: lambda value, depth: {"~tuple": _tagged_items(value, depth)},
+    set: lambda value, depth: {"~set": _tagged_set(value, depth)},
+    frozenset: lambda value, depth: {"~frozenset": _tagged_set(value, depth)},
+    bytes: lambda value, _: {"~bytes": _base64(value)},
+    datetime: lambda value, _: {"~datetime": value.isoformat()},
+    date: lambda value, _: {"~date": value.isoformat()},
+    time: lambda value, _: {"~time": _tagged_time(value)},
+    timedelta: lambda value, _: {"~timedelta": [value.days, value.seconds, value.microseconds]},
+    Decimal: lambda value, _: {"~decimal": str(value)},
+    UUID: lambda value, _: {"~uuid": str(value)},
+    Markup: lambda value, _: {"~markup": str(value)},
+}
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "~dict": lambda inner: _untagged(inner, top=True),
+    "~tuple": lambda inner: tuple(map(_untagged, inner)),
+    "~set": lambda inner: set(map(_untagged, inner)),
+    "~frozenset": lambda inner: frozenset(map(_untagged, inner)),
+    "~bytes": lambda inner: b64decode(inner, validate=True),
+    "~str": lambda inner: b64decode(inner, validate=True).decode("utf-8", "surrogatepass"),
+    "~float": float,
+    "~datetime": datetime.fromisoformat,
+    "~date": date.fromisoformat,
+    "~time": time.fromisoformat,
+    "~timedelta": lambda inner: timedelta(*inner),
+    "~decimal": Decimal,
+    "~uuid": UUID,
+    "~markup": Markup,
+}
+
+
+def _untagged(value: Any, *, top: bool = False) -> Any:
+    """Return the value as it was; ``top`` for a dict that is none of our tags whatever it looks like."""
+    if type(value) is dict:
+        if len(value) == 1 and not top:
+            tag, inner = next(iter(value.items()))
+            if tag[:1] == _MARK:
+                return _READ[tag](inner)
+        return {key: _untagged(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_untagged(item) for item in value]
+    return value

@@ -1,0 +1,63 @@
+"""What happened to sessions, told to the log and to whoever asked. No ID, secret or payload is ever in an event."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+logger = logging.getLogger("wsgisession")
+
+_LEVELS = {
+    "rejected": logging.INFO,
+    "gone": logging.WARNING,
+    "store_error": logging.ERROR,
+}
+
+
+@dataclass(frozen=True)
+class SessionEvent:
+    """Something that happened to a session.
+
+    :param name: created, loaded, saved, merged, touched, regenerated, renewed, destroyed, revoked, expired, rejected,
+        gone or store_error.
+    :param handle: the record's public name, or None where there is none.
+    :param at: when, as an aware datetime.
+    :param reason: for ``rejected``: malformed, bad signature, unknown or undecodable; else None.
+    :param detail: a sentence for people, or None.
+    """
+
+    name: str
+    handle: str | None
+    at: datetime
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Events:
+    """Tells the log and the application's callable.
+
+    :param listener: called with each event; what it raises is logged and goes no further.
+    :param clock: returns seconds since the epoch.
+    """
+
+    def __init__(self, listener: Callable[[SessionEvent], object] | None, *, clock: Callable[[], float]) -> None:
+        self._listener, self._clock = listener, clock
+
+    def emit(
+        self, name: str, handle: str | None = None, *, reason: str | None = None, detail: str | None = None
+    ) -> None:
+        """Tell that it happened."""
+        level = _LEVELS.get(name, logging.DEBUG)
+        if logger.isEnabledFor(level):
+            logger.log(
+                level, "session %s: %s%s", name, handle or "-", "".join(f" ({x})" for x in (reason, detail) if x)
+            )
+        if self._listener is None:
+            return
+        event = SessionEvent(name, handle, datetime.fromtimestamp(self._clock(), timezone.utc), reason, detail)
+        try:
+            self._listener(event)
+        except Exception:
+            logger.exception("the on_event callable failed at %r", name)

@@ -1,0 +1,73 @@
+"""What a session adds to the response's headers, merged with what the app put there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from werkzeug.http import parse_cache_control_header, parse_list_header
+
+Headers = list[tuple[str, str]]
+
+_CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
+
+
+class Reply(NamedTuple):
+    """What the response must carry for its session.
+
+    :param set_cookie: the value of the Set-Cookie header, or None.
+    :param vary: whether the session was read, so that a cache must tell visitors apart (RFC 9110 section 12.5.5).
+    :param clear_site_data: whether the browser shall forget what it keeps of this site.
+    """
+
+    set_cookie: str | None = None
+    vary: bool = False
+    clear_site_data: bool = False
+
+
+NOTHING = Reply()
+
+
+def with_reply(headers: Headers, reply: Reply) -> Headers:
+    """Return the headers with those of the reply merged in."""
+    if reply is NOTHING:
+        return headers
+    headers = list(headers)
+    if reply.vary:
+        _merge(headers, "Vary", _varying)
+    if reply.set_cookie is not None:
+        headers.append(("Set-Cookie", reply.set_cookie))
+        _merge(headers, "Cache-Control", _private)
+    if reply.clear_site_data:
+        headers.append(("Clear-Site-Data", _CLEAR_SITE_DATA))
+    return headers
+
+
+def _merge(headers: Headers, name: str, merged: Callable[[str], str]) -> None:
+    """Replace all headers of the name by one, made of their joined values."""
+    lower = name.lower()
+    present = ", ".join(value for key, value in headers if key.lower() == lower)
+    headers[:] = [pair for pair in headers if pair[0].lower() != lower]
+    headers.append((name, merged(present)))
+
+
+def _varying(present: str) -> str:
+    fields = parse_list_header(present)
+    if "*" in fields or any(field.lower() == "cookie" for field in fields):
+        return present
+    return ", ".join([*fields, "Cookie"])
+
+
+def _private(present: str) -> str:
+    """Keep shared caches away from a response that carries a session cookie (ASVS 5.0 14.3.2)."""
+    if not present:
+        return "no-store"
+    directives = parse_cache_control_header(present)
+    kept = {name: value for name, value in directives.items() if name not in ("public", "s-maxage")}
+    if "no-store" not in kept:
+        kept.setdefault("private", None)
+    return ", ".join(name if value is None else f"{name}={_quoted(value)}" for name, value in kept.items())
+
+
+def _quoted(value: str) -> str:
+    return value if value.replace("-", "").isalnum() else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

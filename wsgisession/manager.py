@@ -1,0 +1,349 @@
+"""`SessionManager`: all settings in one object, and every decision about a session's life."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import Any, Literal
+
+from .codec import Codec
+from .cookies import CookieOptions, cookie_finder, expire_cookie, is_plain_loopback, set_cookie
+from .decisions import Facts, Send, decide
+from .errors import SessionGone
+from .events import Events, SessionEvent, logger
+from .headers import NOTHING, Reply
+from .lifecycle import Lifecycle
+from .options import (
+    check_callables,
+    check_choice,
+    check_flags,
+    cookie_options,
+    given_or_environment,
+    opened_store,
+    user_keys,
+)
+from .records import Loaded, Records, user_text
+from .session import Session, State, last_seen
+from .signing import IDSigner, parse_secrets
+from .stores import Store
+from .timeouts import Duration, Timeouts
+
+USER_KEYS = ("user_id", "_user_id", "_auth_user_id")
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A session as its user, or an operator, may see it: nothing in it opens the session.
+
+    :param data: a read-only view.
+    """
+
+    handle: str
+    user_id: Any
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    data: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<SessionInfo {self.handle}>"
+
+
+class SessionManager:
+    """Opens sessions, commits them, revokes them. One per application; safe for threads, processes and after fork.
+
+    :param secret: the first signs cookies, all verify; left out: the environment's ``SESSION_SECRET``.
+    :param store: a URL or a `Store`.
+    :param name: the cookie's name.
+    :param resave: write an unmodified session back all the same.
+    :param save_uninitialized: store, and set a cookie for, a new session that nobody wrote to.
+    :param rolling: send the cookie again on every response.
+    :param unset: what setting the environ's session to None does: ``"keep"`` or ``"destroy"`` the record.
+    :param cookie: a `CookieOptions`, or a dict of the same names.
+    :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day.
+    :param absolute_timeout: seconds or a timedelta from creation or login; None for no limit.
+    :param touch_after: how much of the idle timeout may pass before a read restarts it; default 5 % of it.
+    :param user_key: the key, or keys tried in order, under which the session holds its user.
+    :param on_conflict: ``"merge"``, ``"overwrite"`` or ``"refuse"`` where another request wrote meanwhile.
+    :param on_gone: ``"discard"`` or ``"raise"`` where the session ended meanwhile.
+    :param on_store_error: ``"raise"``, or ``"unavailable"`` for a response 503 with Retry-After.
+    :param max_size: the most bytes a session may have in the store.
+    :param genid: returns the ID for a new session, from the environ; left out: 256 random bits (ASVS 5.0 7.2.3).
+    :param on_event: called with each `SessionEvent`.
+    :param clock: returns seconds since the epoch.
+    :param random: returns so many random bytes.
+    :raises ConfigurationError: for a setting that cannot be right, with the cure.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: str | bytes | Sequence[str | bytes] | None = None,
+        store: str | Store = "memory://",
+        name: str = "sid",
+        resave: bool = False,
+        save_uninitialized: bool = False,
+        rolling: bool = False,
+        unset: Literal["keep", "destroy"] = "keep",
+        cookie: CookieOptions | Mapping[str, Any] | None = None,
+        idle_timeout: Duration | None = None,
+        absolute_timeout: Duration | None = 30 * 86_400.0,
+        touch_after: Duration | None = None,
+        user_key: str | Sequence[str] = USER_KEYS,
+        on_conflict: Literal["merge", "overwrite", "refuse"] = "merge",
+        on_gone: Literal["discard", "raise"] = "discard",
+        on_store_error: Literal["raise", "unavailable"] = "raise",
+        max_size: int = 1 << 20,
+        genid: Callable[[Any], str] | None = None,
+        on_event: Callable[[SessionEvent], object] | None = None,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        check_choice("unset", unset, "keep", "destroy")
+        check_choice("on_conflict", on_conflict, "merge", "overwrite", "refuse")
+        check_choice("on_gone", on_gone, "discard", "raise")
+        check_choice("on_store_error", on_store_error, "raise", "unavailable")
+        check_flags(resave=resave, save_uninitialized=save_uninitialized, rolling=rolling)
+        check_callables(genid=genid, on_event=on_event, clock=clock, random=random)
+        self.name, self.cookie = name, cookie_options(cookie)
+        self.cookie.check_name(name)
+        self.on_store_error = on_store_error
+        self._resave, self._save_uninitialized, self._rolling = resave, save_uninitialized, rolling
+        self._unset, self._on_gone = unset, on_gone
+        self._clock, self._random, self._genid = clock, random, genid
+        self.user_keys = user_keys(user_key)
+        self._signer = IDSigner(parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
+        self._find_cookies = cookie_finder(name)
+        self._timeouts = Timeouts.from_options(
+            idle_timeout=idle_timeout,
+            absolute_timeout=absolute_timeout,
+            touch_after=touch_after,
+            max_age=self.cookie.seconds,
+        )
+        self._events = Events(on_event, clock=clock)
+        self.store = opened_store(store)
+        self._records = Records(
+            self.store,
+            Codec(max_size=max_size),
+            timeouts=self._timeouts,
+            events=self._events,
+            clock=clock,
+            user_keys=self.user_keys,
+            on_conflict=on_conflict,
+        )
+        self._lifecycle = Lifecycle(
+            self._records,
+            self._signer,
+            find_cookies=self._find_cookies,
+            name=name,
+            cookie=self.cookie,
+            user_keys=self.user_keys,
+            events=self._events,
+            clock=clock,
+            random=random,
+            genid=genid,
+        )
+        self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<SessionManager of {self.name!r} on {self.store!r}>"
+
+    # In a request: for the adapters.
+
+    def open(self, cookie_header: str, context: object) -> Session:
+        """Return the session of a request, without looking at anything yet.
+
+        :param context: what ``genid`` gets: the environ.
+        """
+        return Session(self._lifecycle, (cookie_header, context))
+
+    def commit(self, session: Session, *, dropped: bool = False, scheme: str = "https", host: str = "") -> Reply:
+        """Write what is to be written, and return what the response must carry. Called before the headers leave.
+
+        :param dropped: whether the app set the environ's session to None, or deleted it.
+        :param scheme: ``"http"`` or ``"https"``, of the request.
+        :param host: the request's host name.
+        :raises StoreError: where the store failed; the response must not be a success then.
+        """
+        state = session.peek()
+        if state is None:
+            if not (dropped or self._wants_touch(session)):
+                return NOTHING
+            state = session.open()
+        if dropped and self._unset == "keep":
+            return Reply(vary=state.accessed)
+        if dropped:
+            self._lifecycle.destroy(state)
+        text = self._lifecycle.changed_text(state)
+        decision = decide(self._facts(state, changed=text is not None))
+        try:
+            self._lifecycle.write(state, decision.write, text)
+        except SessionGone:
+            self._note_gone(state)
+            return Reply(vary=state.accessed)
+        header = self._cookie_header(state, decision.send, scheme=scheme, host=host)
+        return Reply(header, state.accessed, state.clear_site_data)
+
+    def finish(self, session: Session) -> None:
+        """Write what changed after the headers left, when the body has ended.
+
+        :raises StoreError: where the store failed.
+        """
+        state = session.peek()
+        if state is None or (text := self._lifecycle.changed_text(state)) is None:
+            return
+        if state.record is None:
+            logger.error("a new session was changed after the headers had left: the changes are lost")
+            return
+        try:
+            self._lifecycle.replace(state, text)
+        except SessionGone:
+            self._note_gone(state)
+
+    def abandon(self, session: Session) -> None:
+        """Take back a record whose cookie will never leave, because the app failed."""
+        state = session.peek()
+        if state is not None and state.unsent and state.handle is not None:
+            self._records.forget(state.handle)
+
+    def check_server(self, *, multiprocess: bool) -> None:
+        """Warn, once, where several processes would each have sessions of their own."""
+        if multiprocess and not self.store.shared:
+            self._warn_once(
+                "alone",
+                "memory:// keeps sessions in one process, but this server runs several: each would have its own."
+                ' Use a store that they share, such as store="sqlite:///sessions.db"',
+            )
+
+    # Outside a request.
+
+    def load(self, handle: str) -> Session | None:
+        """Return the session with this handle, or None. Not counted as activity of its user."""
+        loaded = self._records.load(handle, restart=False) if _is_handle(handle) else None
+        return None if loaded is None else Session(self._lifecycle, None, self._lifecycle.loaded_state(loaded, handle))
+
+    @contextlib.contextmanager
+    def edit(self, handle: str) -> Iterator[Session]:
+        """Open the session with this handle, and write it at the end, merged like any other.
+
+        :raises SessionGone: where there is none, or, with ``on_gone="raise"``, where it ended meanwhile.
+        """
+        session = self.load(handle)
+        if session is None:
+            raise SessionGone("there is no live session with this handle")
+        yield session
+        self.finish(session)
+
+    def sessions_for(self, user_id: Any) -> list[SessionInfo]:
+        """Return the live sessions of a user, the one used last first."""
+        found = self.store.find_user(user_text(user_id), now=self._clock())
+        infos = [
+            self._info(handle, loaded) for handle, record in found if (loaded := self._records.read(handle, record))
+        ]
+        return sorted(infos, key=lambda info: info.last_seen_at, reverse=True)
+
+    def revoke(self, handle: str, *, user_id: Any = None) -> bool:
+        """End the session with this handle at once, for every process; False where there is none.
+
+        :param user_id: end it only where it is this user's (ASVS 5.0 7.5.2).
+        """
+        version = None
+        if not _is_handle(handle):
+            return False
+        if user_id is not None:
+            loaded = self._records.load(handle, restart=False)
+            if loaded is None or loaded.record.user_id != user_text(user_id):
+                return False
+            version = loaded.record.version
+        if not self._records.end(handle, version=version):
+            # It changed between the look and the deletion: look again, until it is ours to end or gone.
+            return version is not None and self.revoke(handle, user_id=user_id)
+        self._events.emit("revoked", handle)
+        return True
+
+    def revoke_user(self, user_id: Any, except_handle: str | None = None) -> int:
+        """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3)."""
+        ended = self.store.delete_user(user_text(user_id), now=self._clock(), keep=except_handle)
+        for handle in ended:
+            self._events.emit("revoked", handle)
+        return len(ended)
+
+    def purge_expired(self, limit: int | None = None) -> int:
+        """Remove expired records from the store, at most ``limit``; return how many."""
+        return self.store.purge(now=self._clock(), limit=limit)
+
+    def close(self) -> None:
+        """Close the store's connections in this process; it opens them again at its next use."""
+        self.store.close()
+
+    # Inside.
+
+    def _note_gone(self, state: State) -> None:
+        self._events.emit("gone", state.handle, detail="it ended while the request ran; nothing was written")
+        if self._on_gone == "raise":
+            raise SessionGone("the session was destroyed, revoked or expired while this request ran")
+
+    def _wants_touch(self, session: Session) -> bool:
+        """Whether an option asks for a look at a session that the app left alone."""
+        if self._save_uninitialized:
+            return True
+        visit = session.visit
+        return (self._resave or self._rolling) and visit is not None and bool(self._find_cookies(visit[0]))
+
+    def _facts(self, state: State, *, changed: bool) -> Facts:
+        own = state.content.cookie if state.cookie is None else state.cookie.own
+        return Facts(
+            state.origin,
+            state.ended,
+            state.moved,
+            changed or state.unsent,
+            state.cookie_changed,
+            self._lifecycle.cookie_of(own).seconds is not None,
+            self._resave,
+            self._save_uninitialized,
+            self._rolling,
+        )
+
+    def _cookie_header(self, state: State, send: Send, *, scheme: str, host: str) -> str | None:
+        if send is Send.NOTHING:
+            return None
+        options = self._lifecycle.cookie_of(state.content.cookie)
+        plain_loopback = is_plain_loopback(scheme, host)
+        secure = options.is_secure(self.name, plain_loopback=plain_loopback)
+        if secure and scheme == "http" and not plain_loopback:
+            self._warn_once(
+                "insecure",
+                "a Secure session cookie was sent over plain http: browsers refuse it. Serve the site over https,"
+                " or let the app see that it is: wrap it in werkzeug's ProxyFix behind a proxy",
+            )
+        if send is Send.EXPIRED:
+            return expire_cookie(self.name, options, secure=secure)
+        assert state.session_id is not None
+        state.unsent = False
+        now = self._clock()
+        age = options.seconds
+        left = self._records.deadline(state.content) - now
+        lasts = None if age is None else max(1, min(math.ceil(age), math.floor(min(left, 1e10))))
+        value = self._signer.sign(state.session_id)
+        return set_cookie(self.name, value, options, secure=secure, lasts=lasts, now=now)
+
+    def _warn_once(self, what: str, message: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            logger.warning(message)
+
+    def _info(self, handle: str, loaded: Loaded) -> SessionInfo:
+        record, content = loaded.record, loaded.content
+        times = (content.created_at, last_seen(record), min(record.expires_at, self._records.deadline(content)))
+        created_at, last_seen_at, expires_at = (datetime.fromtimestamp(at, timezone.utc) for at in times)
+        return SessionInfo(handle, record.user_id, created_at, last_seen_at, expires_at, MappingProxyType(loaded.data))
+
+
+def _is_handle(handle: str) -> bool:
+    return isinstance(handle, str) and 0 < len(handle) <= 256 and handle.isascii() and handle.isprintable()

@@ -1,0 +1,89 @@
+"""Three-way merge of session data: what was loaded, what this request made of it, what stands in the store now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, time
+from decimal import Decimal
+from typing import Any
+
+_MISSING: Any = object()
+
+
+def merge(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Put the changes from ``base`` to ``mine`` onto ``theirs``, and return a new dict; the arguments stay unchanged.
+
+    Dicts merge key by key at any depth, deletions included. Two lists that both only grew keep both tails, theirs
+    first. Where both changed any other value, mine is the later writer's and stays. What they deleted stays deleted
+    inside a dict or list that I added to: only my additions come back.
+
+    Laws: no change is the identity on either side; changes of different keys commute; a deletion survives where the
+    other side left the key alone; without lists, the result is what one of the two orders of writing could have made.
+    """
+    return {key: value for key in _keys(theirs, mine) if (value := _merged(key, base, mine, theirs)) is not _MISSING}
+
+
+def _keys(theirs: dict[str, Any], mine: dict[str, Any]) -> Iterable[str]:
+    return dict.fromkeys([*theirs, *mine])
+
+
+def _merged(key: str, base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) -> Any:
+    was, my, their = (side.get(key, _MISSING) for side in (base, mine, theirs))
+    if same(was, my):
+        return their
+    if same(was, their):
+        return my
+    if type(my) is dict and type(their) is dict:
+        return merge(was if type(was) is dict else {}, my, their)
+    if type(my) is list and type(their) is list and type(was) is list and _grew(was, my) and _grew(was, their):
+        return their + my[len(was) :]
+    if their is _MISSING:
+        return _additions(was, my)
+    return my
+
+
+def _additions(was: Any, my: Any) -> Any:
+    """What I added to a value that they deleted meanwhile."""
+    if type(was) is dict and type(my) is dict:
+        return merge(was, my, {}) or _MISSING
+    if type(was) is list and type(my) is list and _grew(was, my):
+        return my[len(was) :]
+    return my
+
+
+def _grew(was: list[Any], now: list[Any]) -> bool:
+    return len(now) >= len(was) and same(was, now[: len(was)])
+
+
+def adopt(mine: dict[str, Any], merged: dict[str, Any]) -> None:
+    """Make ``mine`` equal to ``merged`` in place: a dict or list that the app took out of it stays part of it."""
+    for key in mine.keys() - merged.keys():
+        del mine[key]
+    for key, value in merged.items():
+        own = mine.get(key)
+        if type(own) is dict and type(value) is dict:
+            adopt(own, value)
+        elif type(own) is list and type(value) is list:
+            own[:] = value
+        else:
+            mine[key] = value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two values are equal and of the same types at any depth: 1, 1.0 and True are three values."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is dict:
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if kind is list or kind is tuple:
+        return len(one) == len(other) and all(map(same, one, other))
+    if kind is set or kind is frozenset:
+        return sorted(map(repr, one)) == sorted(map(repr, other))
+    if kind in _COMPARED_BY_REPR:
+        return repr(one) == repr(other)
+    return bool(one == other)
+
+
+# Equal is not the same: NaN is NaN here, -0.0 is not 0.0, 1.10 is not 1.1, noon in Paris is not 11:00 in London.
+_COMPARED_BY_REPR = frozenset({float, Decimal, datetime, time})

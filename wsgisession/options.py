@@ -1,0 +1,68 @@
+"""The manager's options, checked at start: a mistake is a `ConfigurationError` with the cure in the sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .cookies import CookieOptions
+from .errors import ConfigurationError
+from .signing import CURE
+from .stores import Store, open_store
+
+
+def given_or_environment(secret: str | bytes | Sequence[str | bytes] | None) -> str | bytes | Sequence[str | bytes]:
+    """Return the secret that was given, or the environment's ``SESSION_SECRET``."""
+    found = os.environ.get("SESSION_SECRET") if secret is None else secret
+    if found is None:
+        raise ConfigurationError(f"no secret: pass secret=..., or set SESSION_SECRET in the environment; {CURE}")
+    return found
+
+
+def opened_store(store: object) -> Store:
+    """Return the store, opened where it is a URL."""
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise ConfigurationError('store must be a URL such as "redis://localhost:6379/0", or a Store')
+    return store
+
+
+def cookie_options(cookie: CookieOptions | Mapping[str, Any] | None) -> CookieOptions:
+    """Return the cookie's options from themselves or a dict of their names."""
+    if isinstance(cookie, CookieOptions):
+        return cookie
+    try:
+        return CookieOptions(**(cookie or {}))
+    except TypeError:
+        known = ", ".join(CookieOptions.__dataclass_fields__)
+        raise ConfigurationError(f"cookie must be a CookieOptions, or a dict with names among {known}") from None
+
+
+def check_choice(name: str, value: object, *known: str) -> None:
+    """Check that the value is one of the known."""
+    if value not in known:
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+
+
+def check_flags(**flags: object) -> None:
+    """Check that the values are True or False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be True or False, not {value!r}")
+
+
+def check_callables(**given: object) -> None:
+    """Check that the values can be called, where they are given."""
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise ConfigurationError(f"{name} must be callable, not {type(value).__name__}")
+
+
+def user_keys(user_key: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the keys that a user may stand under."""
+    keys = (user_key,) if isinstance(user_key, str) else tuple(user_key)
+    if not keys or not all(isinstance(key, str) and key for key in keys):
+        raise ConfigurationError("user_key must be a key of the session, or several")
+    return keys

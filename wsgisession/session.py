@@ -1,0 +1,480 @@
+"""`Session`: a lazy mapping that knows what changed and what the app asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, MutableMapping
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
+
+import msgspec
+
+from .content import Content
+from .errors import HeadersSentError, SessionError
+
+T = TypeVar("T")
+
+Visit = tuple[str, object]
+"""A request, as far as a session needs it: its Cookie header, and the environ for whoever makes IDs."""
+
+_IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes})
+
+
+class Origin(Enum):
+    """Where a session comes from."""
+
+    NEW = "no cookie came"
+    LOADED = "its cookie verified, and its record is there"
+    UNKNOWN = "its cookie verified, but its record is gone"
+    FORGED = "a cookie came, but none that verifies"
+
+
+class Superseded(NamedTuple):
+    """A record that a new ID takes over from: it ends when the response is about to leave."""
+
+    handle: str
+    record: Any
+    content: Content
+
+
+class State:
+    """What is known of a session once it was touched: the manager's side of a `Session`.
+
+    :ivar visit: the request, or None for a session opened by its handle.
+    :ivar content: what the record held when it was last read or written; changes are measured against it.
+    :ivar data: the live mapping.
+    :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
+    :ivar superseded: the records that end when the new ID leaves.
+    :ivar verified: the handles of the cookies that verified, while no record was found for any.
+    :ivar unsent: whether a record was created in this request whose cookie has not left yet.
+    """
+
+    __slots__ = (
+        "accessed",
+        "authenticated",
+        "clear_site_data",
+        "content",
+        "cookie",
+        "data",
+        "ended",
+        "exposed",
+        "handle",
+        "keeps_data",
+        "moved",
+        "origin",
+        "record",
+        "session_id",
+        "superseded",
+        "unsent",
+        "verified",
+        "visit",
+    )
+
+    def __init__(self, origin: Origin, content: Content, data: dict[str, Any], visit: Visit | None) -> None:
+        self.origin, self.visit = origin, visit
+        self.content, self.data = content, data
+        self.record: Any = None
+        self.session_id: str | None = None
+        self.handle: str | None = None
+        self.verified: list[str] = []
+        self.cookie: SessionCookie | None = None
+        self.superseded: list[Superseded] = []
+        self.accessed = self.exposed = self.ended = self.clear_site_data = False
+        self.moved = self.authenticated = self.unsent = False
+        self.keeps_data = True
+
+    @property
+    def cookie_changed(self) -> bool:
+        """Whether the app changed this session's own cookie settings."""
+        return self.cookie is not None and self.cookie.changed
+
+
+class Keeper(Protocol):
+    """What a session asks of its manager."""
+
+    @property
+    def user_keys(self) -> tuple[str, ...]:
+        """The keys under which a user may stand, ours first."""
+
+    def find(self, visit: Visit) -> State:
+        """Find the session of a request."""
+
+    def mint(self, state: State) -> None:
+        """Give the state a new ID and handle."""
+
+    def is_changed(self, state: State) -> bool:
+        """Tell whether the data differ from what the record holds."""
+
+    def new_cookie(self, state: State) -> SessionCookie:
+        """Return the session's own cookie settings."""
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+
+    def expiry(self, state: State) -> float:
+        """Return when the session ends unless it is used, in seconds since the epoch."""
+
+    def save(self, state: State) -> None:
+        """Write the session now."""
+
+    def reload(self, state: State) -> None:
+        """Read the session again."""
+
+    def touch(self, state: State) -> None:
+        """Restart the idle timeout in the store."""
+
+    def destroy(self, state: State) -> None:
+        """End the record, and make the state that of a new session."""
+
+    def transact(self, state: State, function: Callable[[], T]) -> T:
+        """Apply the function to the data and write them, again from fresh data where another writer came between."""
+
+
+class Session(MutableMapping[str, Any]):
+    """One visitor's session: read and written like a dict of JSON-like values.
+
+    Nothing is parsed, verified or fetched before it is first touched. Changes, nested ones included, are written
+    before the response's headers leave. Made by a `SessionManager`, never by hand.
+    """
+
+    __slots__ = ("__weakref__", "_keeper", "_sealed", "_state", "_visit")
+
+    def __init__(self, keeper: Keeper, visit: Visit | None, state: State | None = None) -> None:
+        self._keeper, self._visit, self._state, self._sealed = keeper, visit, state, False
+
+    # The mapping.
+
+    def __getitem__(self, key: str) -> Any:
+        state = self._accessed()
+        value = state.data[key]
+        if type(value) not in _IMMUTABLE:
+            state.exposed = True
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._changing().data[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._changing().data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._accessed().data)
+
+    def __len__(self) -> int:
+        return len(self._accessed().data)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._accessed().data
+
+    def clear(self) -> None:
+        """Remove all data; the ID stays."""
+        self._changing().data.clear()
+
+    def __repr__(self) -> str:
+        state = self._state
+        if state is None:
+            return "<Session, not read yet>"
+        return f"<Session {state.handle or 'without a record'}>"
+
+    # What it is.
+
+    @property
+    def id(self) -> str | None:
+        """The session ID, a secret; None where the session was opened by its handle. Never log it: use `handle`."""
+        return self._identified().session_id
+
+    @property
+    def handle(self) -> str:
+        """The record's public name, safe in lists, logs and URLs; it opens nothing."""
+        handle = self._identified().handle
+        assert handle is not None
+        return handle
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no record was there when the request came."""
+        return self._accessed().origin is not Origin.LOADED
+
+    @property
+    def is_accessed(self) -> bool:
+        """Whether anybody has looked at the session in this request."""
+        return self._state is not None and self._state.accessed
+
+    @property
+    def is_modified(self) -> bool:
+        """Whether the data differ from what the store holds, nested changes included."""
+        state = self._state
+        return state is not None and (state.moved or self._keeper.is_changed(state))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no data."""
+        return not self._accessed().data
+
+    @property
+    def user_id(self) -> Any:
+        """Whose session this is: the first value under the manager's ``user_key``, or None."""
+        return first_user(self._accessed().data, self._keeper.user_keys)
+
+    @property
+    def cookie(self) -> SessionCookie:
+        """This session's own cookie settings; a change goes to the client and stays with the record."""
+        state = self._accessed()
+        if state.cookie is None:
+            state.cookie = self._keeper.new_cookie(state)
+        return state.cookie
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session began; `regenerate` does not move it."""
+        return _as_datetime(self._accessed().content.created_at)
+
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When `login` last happened, for step-up checks (ASVS 5.0 7.5.3); None for never."""
+        at = self._accessed().content.authenticated_at
+        return None if at is None else _as_datetime(at)
+
+    @property
+    def last_seen_at(self) -> datetime:
+        """When the idle timeout was last restarted: now for a new session, else up to ``touch_after`` ago."""
+        state = self._accessed()
+        return _as_datetime(state.content.created_at if state.record is None else last_seen(state.record))
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the session ends unless it is used: the idle timeout from now, at most the absolute timeout."""
+        return _as_datetime(self._keeper.expiry(self._accessed()))
+
+    # What the app can ask for.
+
+    def regenerate(self, *, keep_data: bool = True) -> None:
+        """Give the session a new ID, with the data copied over; the old ID is dead before anyone sees the new one.
+
+        The swap is made when the response is about to leave. The absolute timeout does not move.
+
+        :raises HeadersSentError: after the headers left.
+        :raises SessionError: for a session opened by its handle: there is no response to carry the new ID.
+        """
+        state = self._accessed()
+        if self._sealed:
+            raise HeadersSentError("a new session ID needs a cookie, but the headers have left; regenerate earlier")
+        if self._visit is None:
+            raise SessionError("a session opened by its handle cannot get a new ID: no response would carry it")
+        if state.record is not None and state.handle is not None:
+            state.superseded.append(Superseded(state.handle, state.record, state.content))
+            state.record, state.unsent = None, False
+        state.moved = True
+        self._keeper.mint(state)
+        if not keep_data:
+            state.keeps_data = False
+            state.data.clear()
+
+    def login(self, user_id: Any, **data: Any) -> None:
+        """Regenerate the ID, then set the user and the data (ASVS 5.0 7.2.4). Restarts both timeouts.
+
+        A session that has ended meanwhile does not swallow the login: a new one is started.
+
+        :param user_id: what `user_id` will return; compared as text when a user's sessions are looked up.
+        :raises HeadersSentError: after the headers left.
+        :raises ValueError: for None.
+        """
+        if user_id is None:
+            raise ValueError("login needs a user; to end a login, call logout")
+        self.regenerate()
+        state = self._accessed()
+        state.authenticated = True
+        state.content = msgspec.structs.replace(state.content, authenticated_at=self._keeper.now())
+        for key in self._keeper.user_keys[1:]:
+            state.data.pop(key, None)
+        state.data[self._keeper.user_keys[0]] = user_id
+        state.data.update(data)
+
+    def destroy(self) -> None:
+        """End the session: the record is gone now, and the browser is told to drop the cookie.
+
+        Writing afterwards starts a new session with a new ID.
+
+        :raises StoreError: where the record could not be deleted; the session then goes on.
+        """
+        self._keeper.destroy(self._accessed())
+
+    def logout(self, *, clear_site_data: bool = False) -> None:
+        """End the session as `destroy` does.
+
+        :param clear_site_data: also send ``Clear-Site-Data``, so that the browser forgets caches and storage.
+        """
+        self.destroy()
+        self._accessed().clear_site_data = clear_site_data
+
+    def save(self) -> None:
+        """Write the session now; what others changed meanwhile is merged in.
+
+        :raises StoreError: where the store refuses.
+        :raises SessionGone: where the record has ended.
+        :raises HeadersSentError: for a new session after the headers left.
+        """
+        self._keeper.save(self._changing())
+
+    def reload(self) -> None:
+        """Read the session again from the store; unsaved changes are dropped.
+
+        :raises SessionGone: where the record has ended.
+        """
+        self._keeper.reload(self._accessed())
+
+    def touch(self) -> None:
+        """Restart the idle timeout in the store now."""
+        self._keeper.touch(self._accessed())
+
+    def transaction(self, function: Callable[[Session], T]) -> T:
+        """Apply ``function(session)`` and write at once, again from fresh data if another writer came between.
+
+        The function may run several times; fifty parallel ``session["n"] += 1`` make fifty.
+
+        :raises SessionGone: where the record has ended.
+        """
+        return self._keeper.transact(self._changing(), lambda: function(self))
+
+    # Inside.
+
+    def peek(self) -> State | None:
+        """Return the manager's side of this session, or None before it was touched. For adapters."""
+        return self._state
+
+    def open(self) -> State:
+        """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
+        state = self._state
+        if state is None:
+            assert self._visit is not None
+            state = self._state = self._keeper.find(self._visit)
+        return state
+
+    def seal(self) -> None:
+        """Note that the headers have left: a session without a cookie can no longer be written to. For adapters."""
+        self._sealed = True
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the headers have left."""
+        return self._sealed
+
+    @property
+    def visit(self) -> Visit | None:
+        """The Cookie header and the context of the request. For adapters."""
+        return self._visit
+
+    def _accessed(self) -> State:
+        state = self._state
+        if state is None:
+            state = self.open()
+        state.accessed = True
+        return state
+
+    def _changing(self) -> State:
+        state = self._accessed()
+        if self._sealed and state.record is None:
+            raise HeadersSentError(
+                "a new session needs a cookie, but the headers have left; write to the session before the first chunk"
+            )
+        state.exposed = True
+        return state
+
+    def _identified(self) -> State:
+        state = self._accessed()
+        if state.handle is None:
+            self._keeper.mint(state)
+        return state
+
+
+class _Setting(Generic[T]):
+    """An attribute of `SessionCookie`, checked as in `CookieOptions`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, cookie: None, owner: type) -> _Setting[T]: ...
+    @overload
+    def __get__(self, cookie: SessionCookie, owner: type) -> T: ...
+    def __get__(self, cookie: SessionCookie | None, owner: type) -> T | _Setting[T]:
+        if cookie is None:
+            return self
+        value: T = getattr(cookie.options, self._name)
+        return value
+
+    def __set__(self, cookie: SessionCookie, value: T) -> None:
+        cookie.set(self._name, value)
+
+
+class SessionCookie:
+    """The cookie settings of one session: the manager's, and what this session has of its own.
+
+    :param options: a `CookieOptions`.
+    :param own: what differs from the manager's settings, by name.
+    :param check: refuses options that do not go with the cookie's name.
+    """
+
+    max_age: _Setting[float | None] = _Setting()
+    path: _Setting[str] = _Setting()
+    domain: _Setting[str | None] = _Setting()
+    http_only: _Setting[bool] = _Setting()
+    same_site: _Setting[str] = _Setting()
+    secure: _Setting[bool | str] = _Setting()
+    partitioned: _Setting[bool] = _Setting()
+
+    def __init__(
+        self, options: Any, own: dict[str, Any], *, check: Callable[[Any], None], now: Callable[[], float]
+    ) -> None:
+        self.options, self.own = options, dict(own)
+        self.changed = False
+        self._check, self._now = check, now
+
+    def set(self, name: str, value: Any) -> None:
+        """Change one setting.
+
+        :raises ConfigurationError: for what a browser would refuse.
+        """
+        if isinstance(value, timedelta):
+            value = value.total_seconds()
+        options = dataclasses.replace(self.options, **{name: value})
+        self._check(options)
+        self.options = options
+        self.own[name] = getattr(options, name)
+        self.changed = True
+
+    @property
+    def original_max_age(self) -> float | None:
+        """The seconds that each use extends the session by: the same as `max_age` (express-session's name)."""
+        return self.max_age
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the browser would drop a cookie that is sent now; None for one that ends with the browser."""
+        return None if self.max_age is None else _as_datetime(self._now() + self.max_age)
+
+    @expires.setter
+    def expires(self, at: datetime | None) -> None:
+        self.max_age = None if at is None else at.timestamp() - self._now()
+
+    def __repr__(self) -> str:
+        return f"<SessionCookie of its own: {self.own}>"
+
+
+def first_user(data: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    """Return the first value that stands under one of the keys, or None."""
+    for key in keys:
+        value = data.get(key)
+        if value is not None:
+            return value
+    return None
+
+
+def last_seen(record: Any) -> float:
+    """Return when a record's idle timeout was last restarted."""
+    return float(record.expires_at - record.ttl)
+
+
+def _as_datetime(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

@@ -1,0 +1,102 @@
+"""Session ID to signed text and back (itsdangerous), session ID to handle, and which secrets are good enough."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+
+from itsdangerous import BadSignature, Signer
+from itsdangerous.signer import SigningAlgorithm
+
+from .errors import ConfigurationError
+
+CURE = "make one with: wsgisession secret (or: python -c 'import secrets; print(secrets.token_urlsafe(32))')"
+_SHORTEST = 16
+_KNOWN = re.compile(
+    rb"(?i)keyboard[ _-]?cat|change[ _-]?(me|this|it)\b|your[ _-]?secret|super[ _-]?secret|django-insecure-"
+    rb"|^(my|a|the)?[ _-]?(secret|password|development|dev|test|example)[ _-]?(key|string)?[\d!_-]*$"
+    rb"|192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf"
+)
+
+# 256 bits as unpadded base64url: 43 characters, of which the last carries four bits (RFC 4648 section 3.5).
+_TEXT_OF_256_BITS = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
+_ID_OF_THE_APP = "[A-Za-z0-9_-]{16,128}"
+
+
+def parse_secrets(secret: str | bytes | Sequence[str | bytes]) -> tuple[bytes, ...]:
+    """Return the secrets as bytes: the first signs, all verify.
+
+    :raises ConfigurationError: where there is none, or one is short, famous or of few different characters.
+    """
+    given = [secret] if isinstance(secret, (str, bytes)) else list(secret)
+    if not given:
+        raise ConfigurationError(f"the list of secrets is empty; {CURE}")
+    return tuple(_checked(one) for one in given)
+
+
+def _checked(secret: str | bytes) -> bytes:
+    if not isinstance(secret, (str, bytes)):
+        raise ConfigurationError(f"a secret must be str or bytes, not {type(secret).__name__}; {CURE}")
+    value = secret.encode() if isinstance(secret, str) else secret
+    if len(value) < _SHORTEST:
+        raise ConfigurationError(f"the secret has {len(value)} bytes and needs at least {_SHORTEST}; {CURE}")
+    if _KNOWN.search(value) or len(set(value)) < 6:
+        raise ConfigurationError(f"the secret is one that anybody would try; {CURE}")
+    return value
+
+
+class _HMACSHA256(SigningAlgorithm):
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return hmac.digest(key, value, "sha256")
+
+
+class IDSigner:
+    """Signs session IDs for the cookie: ``id.signature``.
+
+    :param secrets: from `parse_secrets`.
+    :param own_ids: whether the application chooses the IDs (16 to 128 characters of base64url) instead of 256 random
+        bits.
+    """
+
+    def __init__(self, secrets: Sequence[bytes], *, own_ids: bool = False) -> None:
+        keys = [hmac.digest(secret, b"wsgisession cookie 1", "sha256") for secret in secrets]
+        self._signer = Signer(keys[::-1], key_derivation="none", algorithm=_HMACSHA256())
+        self._id = re.compile(_ID_OF_THE_APP if own_ids else _TEXT_OF_256_BITS)
+        self._value = re.compile(rf"{self._id.pattern}\.{_TEXT_OF_256_BITS}")
+
+    def new_id(self, bits: bytes) -> str:
+        """Return the session ID made of 32 random bytes."""
+        return _base64(bits)
+
+    def accepts(self, session_id: str) -> bool:
+        """Tell whether an ID that the application chose has a shape that can be signed."""
+        return self._id.fullmatch(session_id) is not None
+
+    def sign(self, session_id: str) -> str:
+        """Return the cookie value for the ID."""
+        return self._signer.sign(session_id).decode()
+
+    def has_shape(self, value: str) -> bool:
+        """Tell whether the whole value looks like one of ours; asked before the signature is (ASVS 5.0 2.2.1)."""
+        return self._value.fullmatch(value) is not None
+
+    def unsign(self, value: str) -> str | None:
+        """Return the ID of a cookie value of the right shape, or None where no secret made its signature."""
+        try:
+            return self._signer.unsign(value).decode()
+        except BadSignature:
+            return None
+
+    def handle(self, session_id: str) -> str:
+        """Return the record's public name: a digest, so that the store holds no usable ID (ASVS 5.0 14.2.4).
+
+        The leading digit is the version of the scheme.
+        """
+        return "1" + _base64(hashlib.sha256(session_id.encode()).digest())
+
+
+def _base64(value: bytes) -> str:
+    return urlsafe_b64encode(value).rstrip(b"=").decode()

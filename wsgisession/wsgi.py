@@ -1,0 +1,228 @@
+"""`SessionMiddleware`: environ in, headers out. It translates; the manager decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .errors import SessionError, StoreError
+from .headers import Headers, with_reply
+from .manager import SessionManager
+from .session import Session
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+KEY = "wsgisession.session"
+
+_RETRY_AFTER = "5"
+_UNAVAILABLE = b"Sessions are not available at the moment. Please try again in a few seconds.\n"
+
+
+def get_session(environ: WSGIEnvironment, name: str | None = None) -> Session:
+    """Return the session of the request.
+
+    :param name: the cookie name of the one meant, where several middlewares wrap the app; left out: the innermost.
+    :raises SessionError: where no middleware put one there.
+    """
+    session = environ.get(KEY if name is None else _key_of(name))
+    if not isinstance(session, Session):
+        raise SessionError(
+            "this request has no session: wrap the app, app = SessionMiddleware(app, secret=...), and check that the"
+            " URL is inside the cookie's path and that the session was not set to None"
+        )
+    return session
+
+
+class SessionMiddleware:
+    """Gives every request of a WSGI app a session, under ``environ["wsgisession.session"]``.
+
+    The write happens before the headers leave, and the headers leave with the first byte of the body: a client never
+    sees success for a session that was not stored.
+
+    :param manager: a `SessionManager`; left out, one is made of the options.
+    :raises ConfigurationError: for an option that cannot be right.
+    """
+
+    def __init__(self, app: WSGIApplication, manager: SessionManager | None = None, **options: Any) -> None:
+        if manager is not None and options:
+            raise TypeError("give SessionMiddleware a manager or options, not both")
+        self.app = app
+        self.manager = SessionManager(**options) if manager is None else manager
+        self._key = _key_of(self.manager.name)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Run the app with a session in its environ."""
+        manager, key = self.manager, self._key
+        wrapped = environ.get(key)
+        if wrapped is not None and not wrapped.is_sealed:
+            return self.app(environ, start_response)
+        if manager.cookie.path != "/" and not manager.cookie.covers(_path(environ)):
+            return self.app(environ, start_response)
+        if environ["wsgi.multiprocess"]:
+            manager.check_server(multiprocess=True)
+        session = manager.open(environ.get("HTTP_COOKIE", ""), environ)
+        environ[KEY] = environ[key] = session
+        return _Response(manager, session, environ, start_response).of(self.app)
+
+    def __repr__(self) -> str:
+        return f"<SessionMiddleware {self.manager.name!r}>"
+
+
+class _Response:
+    """One response on its way: its headers are held until the first byte of the body."""
+
+    __slots__ = ("_environ", "_held", "_manager", "_send_to_server", "_server_write", "_session")
+
+    def __init__(
+        self, manager: SessionManager, session: Session, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
+        self._manager, self._session, self._environ = manager, session, environ
+        self._send_to_server = start_response
+        self._held: tuple[Any, ...] | None = None
+        self._server_write: Callable[[bytes], object] | None = None
+
+    def of(self, app: WSGIApplication) -> Iterable[bytes]:
+        """Run the app, and return the body: as it is where nothing can change any more, else watched."""
+        try:
+            body = app(self._environ, self._start_response)
+        except BaseException as error:
+            return self.failed(error)
+        if not self._is_whole(body) or (self._held is None and not self.headers_sent):
+            return _Body(self, body)
+        try:
+            self.send_headers()
+            self._manager.finish(self._session)
+        except BaseException as error:
+            _close(body)
+            return self.failed(error)
+        return body
+
+    @property
+    def headers_sent(self) -> bool:
+        """Whether the headers have left."""
+        return self._server_write is not None
+
+    def send_headers(self) -> None:
+        """Write the session, and let the headers go with what they must carry for it."""
+        if self.headers_sent or self._held is None:
+            return
+        status, headers, *exc_info = self._held
+        reply = self._manager.commit(
+            self._session,
+            dropped=self._is_dropped(),
+            scheme=self._environ["wsgi.url_scheme"],
+            host=self._environ.get("HTTP_HOST") or self._environ["SERVER_NAME"],
+        )
+        self._session.seal()
+        self._server_write = self._send_to_server(status, with_reply(headers, reply), *exc_info)
+
+    def failed(self, error: BaseException) -> Iterable[bytes]:
+        """Return the response 503 for a store that failed, where that was asked for; else raise the error."""
+        if self.headers_sent:
+            raise error
+        self._manager.abandon(self._session)
+        if not isinstance(error, StoreError) or self._manager.on_store_error == "raise":
+            raise error
+        self._session.seal()
+        self._held = None
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Retry-After", _RETRY_AFTER),
+            ("Cache-Control", "no-store"),
+        ]
+        self._server_write = self._send_to_server("503 Service Unavailable", headers)
+        return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [_UNAVAILABLE]
+
+    def ended(self) -> None:
+        """Write what the app changed while the body was sent."""
+        if not self.headers_sent:
+            self._manager.abandon(self._session)
+            self._session.seal()
+        self._manager.finish(self._session)
+
+    def _start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+        if self.headers_sent:
+            return self._send_to_server(status, headers, exc_info)  # it raises, as PEP 3333 asks
+        if self._held is not None and exc_info is None:
+            raise AssertionError("start_response was called twice without exc_info")
+        self._held = (status, headers) if exc_info is None else (status, headers, exc_info)
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.send_headers()
+            assert self._server_write is not None
+            self._server_write(data)
+
+    def _is_whole(self, body: Iterable[bytes]) -> bool:
+        if isinstance(body, (list, tuple)):
+            return True
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        return isinstance(wrapper, type) and isinstance(body, wrapper)
+
+    def _is_dropped(self) -> bool:
+        """Whether the app set its session to None: that of the innermost middleware, the last that put one there."""
+        if self._environ.get(KEY) is not None:
+            return False
+        return [key for key in self._environ if key.startswith(f"{KEY}.")][-1] == _key_of(self._manager.name)
+
+
+class _Body:
+    """The app's body, watched: the headers leave with its first byte, and what changes later is saved at its end."""
+
+    __slots__ = ("_app_body", "_chunks", "_closed", "_response")
+
+    def __init__(self, response: _Response, body: Iterable[bytes]) -> None:
+        self._response, self._app_body = response, body
+        self._chunks: Iterator[bytes] | None = None
+        self._closed = False
+
+    def __iter__(self) -> _Body:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._chunks is not None and self._response.headers_sent:
+            return next(self._chunks)
+        try:
+            return self._first()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._chunks = iter(self._response.failed(error))
+            return next(self._chunks)
+
+    def _first(self) -> bytes:
+        """Return the first chunk that is not empty, with the headers sent before it."""
+        if self._chunks is None:
+            self._chunks = iter(self._app_body)
+        chunk = next((chunk for chunk in self._chunks if chunk), None)
+        self._response.send_headers()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """Close the app's body, once, and write what it changed meanwhile."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            _close(self._app_body)
+        finally:
+            self._response.ended()
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
+
+
+def _key_of(name: str) -> str:
+    return f"{KEY}.{name}"
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    """Return the path as the browser sees it, with the part that an outer app took off."""
+    return (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")) or "/"
