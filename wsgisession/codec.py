@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 from markupsafe import Markup
 
-from .content import Content
+from .content import Content, Renewed
 from .errors import SerializationError
 
 _MARK = "~"
@@ -31,22 +31,31 @@ _decode = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
-class _Envelope(msgspec.Struct, array_like=True, frozen=True, tag="ws1"):
-    """A record's text: ``["ws1", created_at, authenticated_at, cookie, data]``. The tag is the mark of the format."""
+class _More(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What only some sessions have."""
 
-    created_at: float
-    authenticated_at: float | None
-    cookie: dict[str, Any] | None
+    authenticated: float | None = None
+    issued: float | None = None
+    cookie: dict[str, Any] | None = None
+    client: tuple[str, str] | None = None
+
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True, tag="ws1"):
+    """A record's text: ``["ws1", created_at, more, data]``. The tag is the mark of the format."""
+
+    created: float
+    more: _More | None
     data: msgspec.Raw
 
 
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_NOTHING_MORE = _More()
+_decode_envelope = msgspec.json.Decoder(_Envelope | Renewed).decode
 
 
 class Codec:
     """The native format.
 
-    :param max_size: the most bytes a packed record may have.
+    :param max_size: the most bytes a packed record may have, before encryption.
     """
 
     def __init__(self, *, max_size: int) -> None:
@@ -84,13 +93,12 @@ class Codec:
         """Tell whether two texts of `dump` say the same; the order of keys does not count."""
         return one == other or _encode_sorted(_decode(one)) == _encode_sorted(_decode(other))
 
-    def pack(self, content: Content, *, handle: str) -> bytes:
+    def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
         """Return what the store keeps under the handle.
 
         :raises SerializationError: where it is larger than ``max_size``.
         """
-        envelope = _Envelope(content.created_at, content.authenticated_at, content.cookie, msgspec.Raw(content.data))
-        packed = _encode(envelope)
+        packed = _encode(_enveloped(content))
         if len(packed) > self._max_size:
             raise SerializationError(
                 f"the session is too large: {len(packed)} bytes, and max_size is {self._max_size};"
@@ -98,16 +106,31 @@ class Codec:
             )
         return packed
 
-    def unpack(self, packed: bytes, *, handle: str) -> Content:
+    def unpack(self, packed: bytes, *, handle: str) -> Content | Renewed:
         """Return the content of what the store kept under the handle.
 
         :raises SerializationError: for anything that `pack` did not write: truncated, foreign, or of a later format.
         """
         try:
-            envelope = _decode_envelope(packed)
+            found = _decode_envelope(packed)
         except _UNREADABLE as error:
             raise SerializationError("the record is not of this format") from error
-        return Content(bytes(envelope.data), envelope.created_at, envelope.authenticated_at, envelope.cookie)
+        if isinstance(found, Renewed):
+            return found
+        more = found.more or _NOTHING_MORE
+        times = (found.created, more.authenticated, more.issued)
+        return Content(bytes(found.data), *times, more.cookie, more.client)
+
+    def index_texts(self, user: str) -> list[str]:
+        """Return the texts under which the user may stand in the store's index, the one to write first."""
+        return [user]
+
+
+def _enveloped(content: Content | Renewed) -> _Envelope | Renewed:
+    if isinstance(content, Renewed):
+        return content
+    more = _More(content.authenticated_at, content.issued_at, content.cookie, content.client)
+    return _Envelope(content.created_at, None if more == _NOTHING_MORE else more, msgspec.Raw(content.data))
 
 
 class _RefusedError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -10,18 +10,48 @@ EMPTY = b"{}"
 
 
 class Content(msgspec.Struct, frozen=True):
-    """The unpacked content of a record.
+    """The unpacked content of a session's record.
 
-    :param data: the session's mapping as JSON text, decoded only when somebody looks.
+    :param data: the session's mapping as JSON text.
     :param created_at: seconds since the epoch.
     :param authenticated_at: when `Session.login` last happened, in seconds since the epoch; None for never.
+    :param issued_at: when this ID was issued, in seconds since the epoch; None for at the creation or login.
     :param cookie: the cookie settings that this session has of its own, by their names in `CookieOptions`.
+    :param client: the IP address and the user agent that the session was last written from, where that is kept.
     """
 
     data: bytes
     created_at: float
     authenticated_at: float | None = None
+    issued_at: float | None = None
     cookie: dict[str, Any] | None = None
+    client: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"<Content of {len(self.data)} bytes>"
+
+
+class Renewed(msgspec.Struct, array_like=True, frozen=True, tag="ws1-renewed"):
+    """What stands under an old ID after its renewal. It opens nothing by itself.
+
+    :param handle: the new record's handle.
+    :param nonce: with the old ID and the secret it makes the new ID.
+    :param until: how long a cookie with the old ID is still answered, in seconds since the epoch.
+    """
+
+    handle: str
+    nonce: str
+    until: float
+
+
+class Loaded(NamedTuple):
+    """A record that was read or written: as the store has it, unpacked, and decoded.
+
+    :param nonces: of the renewals that led here from the handle that was asked for.
+    """
+
+    handle: str
+    record: Any
+    content: Content
+    data: dict[str, Any]
+    nonces: tuple[str, ...] = ()

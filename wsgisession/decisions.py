@@ -36,7 +36,7 @@ class Facts(NamedTuple):
 
     :param origin: where the session comes from; a destroyed one that was written to again is new.
     :param ended: whether `destroy` ended a record in this request.
-    :param moved: whether a new ID was asked for.
+    :param moved: whether a new ID was asked for, or is due.
     :param changed: whether the data differ from what the store holds.
     :param cookie_changed: whether `session.cookie` was changed.
     :param lasting: whether the cookie has a Max-Age.

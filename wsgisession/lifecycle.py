@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from .content import EMPTY, Content
+import msgspec
+
+from .content import EMPTY, Content, Loaded
 from .cookies import CookieOptions
 from .decisions import Write
-from .errors import ConfigurationError, SessionGone, StoreError
+from .errors import SessionGone
 from .events import Events
 from .merge import adopt, merge
-from .records import Loaded, Records
-from .session import Origin, SessionCookie, State, Superseded, Visit
+from .records import Records
+from .session import Origin, SessionCookie, State, Visit, first_user
 from .signing import IDSigner
+from .succession import GONE, Succession, handle_of, stored_of
+from .timeouts import Timeouts
 
 T = TypeVar("T")
-
-_ID_BYTES = 32
-_MOST_CLASHES = 8
 
 
 class Lifecycle:
@@ -31,22 +31,22 @@ class Lifecycle:
     def __init__(
         self,
         records: Records,
+        succession: Succession,
         signer: IDSigner,
         *,
         find_cookies: Callable[[str], Iterable[str]],
         name: str,
         cookie: CookieOptions,
         user_keys: tuple[str, ...],
+        user_loader: Callable[[Any], Any] | None,
+        timeouts: Timeouts,
         events: Events,
         clock: Callable[[], float],
-        random: Callable[[int], bytes],
-        genid: Callable[[Any], str] | None,
     ) -> None:
-        self._records, self._signer, self._events = records, signer, events
-        self._codec = records.codec
+        self._records, self._succession, self._signer = records, succession, signer
+        self._codec, self._timeouts, self._events = records.codec, timeouts, events
         self._find_cookies, self._name, self._cookie = find_cookies, name, cookie
-        self._clock, self._random, self._genid = clock, random, genid
-        self._user_keys = user_keys
+        self._clock, self._user_keys, self._user_loader = clock, user_keys, user_loader
 
     @property
     def user_keys(self) -> tuple[str, ...]:
@@ -70,33 +70,31 @@ class Lifecycle:
             if handle in verified:
                 continue
             verified.append(handle)
-            loaded = self._records.load(handle, restart=True)
+            loaded = self._records.load(handle, restart=True, presented=True)
             if loaded is not None:
-                return self.loaded_state(loaded, handle, session_id=session_id, visit=visit)
-            self._events.emit("rejected", handle, reason="unknown")
+                state = self.loaded_state(loaded, session_id=session_id, visit=visit)
+                if state.session_id is not None:
+                    return state
         state = self._new_state(Origin.UNKNOWN if verified else origin, visit)
         state.verified = verified
         return state
 
     def mint(self, state: State) -> None:
-        """Give the state a new ID and handle.
-
-        :raises ConfigurationError: where ``genid`` or ``random`` returned what cannot be an ID.
-        """
-        if self._genid is None:
-            bits = self._random(_ID_BYTES)
-            if len(bits) != _ID_BYTES:
-                raise ConfigurationError(f"random must return as many bytes as it is asked for ({_ID_BYTES})")
-            session_id = self._signer.new_id(bits)
-        else:
-            session_id = self._genid(None if state.visit is None else state.visit[1])
-            if not isinstance(session_id, str) or not self._signer.accepts(session_id):
-                raise ConfigurationError("genid must return a str of 16 to 128 characters of A-Z a-z 0-9 _ and -")
-        state.session_id, state.handle = session_id, self._signer.handle(session_id)
+        """Give the state a new ID and handle."""
+        self._succession.mint(state)
 
     def is_changed(self, state: State) -> bool:
         """Tell whether the data differ from what the record holds."""
         return self.changed_text(state) is not None
+
+    def user(self, state: State) -> Any:
+        """Return the user that the app's loader knows under the session's user ID, loaded once per request."""
+        user_id = first_user(state.data, self._user_keys)
+        if user_id is None or self._user_loader is None:
+            return None
+        if state.user is None or state.user[0] != user_id:
+            state.user = (user_id, self._user_loader(user_id))
+        return state.user[1]
 
     def new_cookie(self, state: State) -> SessionCookie:
         """Return the session's own cookie settings."""
@@ -108,16 +106,15 @@ class Lifecycle:
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
         record = state.record
-        idle = (
-            record.expires_at if record is not None else self._clock() + self._records.ttl(self._content(state, None))
-        )
+        ttl = self._records.ttl(self._content(state, None))
+        idle = self._clock() + ttl if record is None else record.expires_at
         return float(min(idle, self._records.deadline(state.content)))
 
     def save(self, state: State) -> None:
         """Write the session now; a record that a new ID takes over from stays until the response leaves."""
         text = self.changed_text(state)
         if state.record is None:
-            self._create(state, text)
+            self._succession.create(state, self._content(state, text))
         else:
             self.replace(state, text)
 
@@ -130,29 +127,26 @@ class Lifecycle:
             fresh = self._new_state(state.origin, state.visit)
             state.content, state.data, state.cookie = fresh.content, fresh.data, None
             return
-        handle = state.handle if state.record is not None else state.superseded[-1].handle
-        assert handle is not None
+        handle = handle_of(state) if state.record is not None else state.superseded[-1].handle
         loaded = self._records.load(handle, restart=False)
         if loaded is None:
             raise SessionGone("the session cannot be loaded again: it was destroyed, revoked or expired")
+        state.data, state.cookie, state.exposed = loaded.data, None, False
         if state.record is not None:
-            state.record = loaded.record
+            self._succession.moved_along(state, loaded)
         else:
-            state.superseded[-1] = Superseded(handle, loaded.record, loaded.content)
-        state.content, state.data, state.cookie, state.exposed = loaded.content, loaded.data, None, False
+            state.superseded[-1], state.content = loaded, loaded.content
 
     def touch(self, state: State) -> None:
         """Restart the idle timeout in the store."""
-        if state.record is not None and self._records.touch(self._handle(state), state.content):
+        if state.record is not None and self._records.touch(handle_of(state), state.content):
             self._events.emit("touched", state.handle)
 
     def destroy(self, state: State) -> None:
         """End the session's records, and make the state that of a new session."""
-        known = [state.handle] if state.record is not None else state.verified
         known_to_client = state.origin in (Origin.LOADED, Origin.UNKNOWN)
-        for handle in [*known, *(old.handle for old in state.superseded)]:
-            assert handle is not None
-            if self._records.end(handle):
+        for handle, version in self._records_of(state):
+            if self._records.end_session(handle, version=version):
                 state.ended = state.ended or known_to_client
                 self._events.emit("destroyed", handle)
         origin = Origin.FORGED if state.origin is Origin.FORGED else Origin.NEW
@@ -175,12 +169,12 @@ class Lifecycle:
                 raise
             if self._written(state):
                 return result
-            theirs = self._records.load(self._handle(state), restart=False)
+            theirs = self._records.load(handle_of(state), restart=False)
             if theirs is None:
-                raise SessionGone("the session was destroyed, revoked or expired before the transaction was written")
+                raise SessionGone(GONE)
             base = self._codec.parse(state.content.data)
-            adopt(state.data, merge(base, self._codec.parse(before), theirs.data))
-            state.record, state.content = theirs.record, theirs.content
+            merged = merge(base, self._codec.parse(before), theirs.data)
+            self._succession.moved_along(state, theirs._replace(data=merged))
 
     def write(self, state: State, write: Write, text: bytes | None) -> None:
         """Do to the store what was decided.
@@ -192,109 +186,36 @@ class Lifecycle:
             self.replace(state, text)
         elif write is Write.CREATE:
             if state.record is None:
-                self._create(state, text)
+                self._succession.create(state, self._content(state, text))
+            elif state.renewing and not state.moved:
+                self._succession.renew(state, self._content(state, text))
             elif text is not None:
                 self.replace(state, text)
-            while state.superseded:
-                self._end_superseded(state, state.superseded[0])
-                del state.superseded[0]
-            state.moved = state.authenticated = False
-
-    def _create(self, state: State, text: bytes | None) -> None:
-        content = self._content(state, text)
-        for _ in range(_MOST_CLASHES):
-            if state.handle is None:
-                self.mint(state)
-            assert state.handle is not None
-            created = self._records.create(state.handle, content, state.data)
-            if created is not None:
-                state.record, state.content, state.unsent = created.record, content, True
-                self._events.emit("regenerated" if state.moved else "created", state.handle)
-                return
-            state.handle = None
-        raise StoreError(f"{_MOST_CLASHES} new session IDs in a row were taken; check genid or random")
+            self._succession.end_superseded(state)
 
     def replace(self, state: State, text: bytes | None) -> None:
         """Write over the record that was read, merged with what others wrote meanwhile.
 
         :raises SessionGone: where it has ended.
         """
-        mine = Loaded(state.record, self._content(state, text), state.data)
-        stored = self._records.replace(self._handle(state), Loaded(state.record, state.content, {}), mine)
-        self._adopt(state, stored)
+        base = stored_of(state)
+        mine = base._replace(record=None, content=self._content(state, text))
+        self._succession.moved_along(state, self._records.replace(base, mine))
         self._events.emit("saved", state.handle)
 
     def _written(self, state: State) -> bool:
         """Write the state once; False where another writer came between, or the record has ended."""
         text = self.changed_text(state)
         if state.record is None:
-            self._create(state, text)
+            self._succession.create(state, self._content(state, text))
         elif text is not None or state.cookie_changed:
-            mine = Loaded(state.record, self._content(state, text), state.data)
-            stored = self._records.try_replace(self._handle(state), Loaded(state.record, state.content, {}), mine)
+            base = stored_of(state)
+            stored = self._records.try_replace(base, base._replace(record=None, content=self._content(state, text)))
             if stored is None:
                 return False
-            self._adopt(state, stored)
+            self._succession.moved_along(state, stored)
             self._events.emit("saved", state.handle)
         return True
-
-    def _adopt(self, state: State, stored: Loaded) -> None:
-        state.record, state.content = stored.record, stored.content
-        if stored.data is not state.data:
-            adopt(state.data, stored.data)
-        if state.cookie is not None:
-            state.cookie.changed = False
-
-    def _end_superseded(self, state: State, old: Superseded) -> None:
-        """End the record that the new ID takes over from, with what others wrote to it since carried over.
-
-        :raises SessionGone: where it has ended already; then the new record ends too, unless this is a login.
-        """
-        base = Loaded(old.record, old.content, {})
-        while not self._ended(state, old.handle, base.record.version if state.keeps_data else None):
-            theirs = self._records.load(old.handle, restart=False)
-            if theirs is None and not self._records.end(old.handle):
-                self._outlive(state, base)
-                return
-            if theirs is None:
-                return
-            mine = Loaded(state.record, state.content, state.data)
-            try:
-                settled = self._records.settled(old.handle, base, mine, theirs=theirs)
-            except BaseException:
-                self._take_back(state)
-                raise
-            self._adopt(state, self._records.replace(self._handle(state), mine, settled))
-            base = theirs
-
-    def _ended(self, state: State, handle: str, version: Any) -> bool:
-        """Delete the old record. Where the store's answer is lost, look: exactly one ID may stay usable."""
-        try:
-            return self._records.end(handle, version=version)
-        except StoreError:
-            with contextlib.suppress(StoreError):
-                if self._records.load(handle, restart=False) is None:
-                    return True
-            self._take_back(state)
-            raise
-
-    def _outlive(self, state: State, base: Loaded) -> None:
-        """Decide what becomes of a new ID whose old session was ended by somebody else."""
-        if not state.authenticated:
-            self._take_back(state)
-            raise SessionGone("the session was destroyed, revoked or expired while this request ran")
-        data = merge(self._codec.parse(base.content.data), state.data, {})
-        content = self._content(state, self._codec.dump(data))
-        mine = Loaded(state.record, content, data)
-        self._adopt(state, self._records.replace(self._handle(state), Loaded(state.record, state.content, {}), mine))
-
-    def _take_back(self, state: State) -> None:
-        self._records.forget(self._handle(state))
-        state.record, state.unsent = None, False
-
-    def _handle(self, state: State) -> str:
-        assert state.handle is not None
-        return state.handle
 
     # Inside.
 
@@ -307,14 +228,28 @@ class Lifecycle:
             self._events.emit("rejected", reason="bad signature")
         return session_id
 
-    def loaded_state(
-        self, loaded: Loaded, handle: str, *, session_id: str | None = None, visit: Visit | None = None
-    ) -> State:
+    def _records_of(self, state: State) -> list[tuple[str, Any]]:
+        """Return the handles and versions of all records that stand for the session."""
+        superseded = [(old.handle, old.record.version) for old in state.superseded]
+        if state.record is not None:
+            return [(handle_of(state), state.record.version), *superseded]
+        return superseded or [(handle, None) for handle in state.verified]
+
+    def loaded_state(self, loaded: Loaded, *, session_id: str | None = None, visit: Visit | None = None) -> State:
         """Return the state of a session whose record was read; without a visit where it was opened by its handle."""
         state = State(Origin.LOADED, loaded.content, loaded.data, visit)
-        state.record, state.handle, state.session_id = loaded.record, handle, session_id
-        self._events.emit("loaded", handle)
+        state.session_id = session_id
+        self._succession.moved_along(state, loaded)
+        state.renewing = session_id is not None and self._is_due(loaded.content)
+        self._events.emit("loaded", loaded.handle)
         return state
+
+    def _is_due(self, content: Content) -> bool:
+        """Whether the ID was used for long enough."""
+        renewal = self._timeouts.renewal
+        if renewal is None:
+            return False
+        return self._clock() - (content.issued_at or content.authenticated_at or content.created_at) >= renewal
 
     def _new_state(self, origin: Origin, visit: Visit | None) -> State:
         return State(origin, Content(EMPTY, self._clock()), {}, visit)
@@ -327,9 +262,16 @@ class Lifecycle:
         return None if self._codec.same(text, state.content.data) else text
 
     def _content(self, state: State, text: bytes | None) -> Content:
-        own = state.content.cookie if state.cookie is None else state.cookie.own or None
+        """Return what is to be written: the content that was read, with the changed data, cookie and client."""
         content = state.content
-        return Content(content.data if text is None else text, content.created_at, content.authenticated_at, own)
+        if text is None and state.cookie is None and state.client is None:
+            return content
+        return msgspec.structs.replace(
+            content,
+            data=content.data if text is None else text,
+            cookie=content.cookie if state.cookie is None else state.cookie.own or None,
+            client=state.client or content.client,
+        )
 
     def cookie_of(self, own: dict[str, Any] | None) -> CookieOptions:
         """Return the cookie settings of a session: the manager's of today, and its own."""

@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .codec import Codec
+from .content import Loaded
 from .cookies import CookieOptions, cookie_finder, expire_cookie, is_plain_loopback, set_cookie
 from .decisions import Facts, Send, decide
 from .errors import SessionGone
@@ -23,16 +23,22 @@ from .options import (
     check_callables,
     check_choice,
     check_flags,
+    check_limit,
+    codec_for,
     cookie_options,
     given_or_environment,
     opened_store,
     user_keys,
 )
-from .records import Loaded, Records, user_text
-from .session import Session, State, last_seen
+from .records import Records, user_text
+from .session import Session, State, as_datetime, first_user, last_seen
 from .signing import IDSigner, parse_secrets
 from .stores import Store
+from .succession import Succession
 from .timeouts import Duration, Timeouts
+
+_LONGEST_ADDRESS = 64
+_LONGEST_AGENT = 256
 
 USER_KEYS = ("user_id", "_user_id", "_auth_user_id")
 
@@ -42,6 +48,8 @@ class SessionInfo:
     """A session as its user, or an operator, may see it: nothing in it opens the session.
 
     :param data: a read-only view.
+    :param ip_address: where the session was last written from, with ``track_client``.
+    :param user_agent: likewise.
     """
 
     handle: str
@@ -50,6 +58,8 @@ class SessionInfo:
     last_seen_at: datetime
     expires_at: datetime
     data: Mapping[str, Any]
+    ip_address: str | None = None
+    user_agent: str | None = None
 
     def __repr__(self) -> str:
         return f"<SessionInfo {self.handle}>"
@@ -69,11 +79,17 @@ class SessionManager:
     :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day.
     :param absolute_timeout: seconds or a timedelta from creation or login; None for no limit.
     :param touch_after: how much of the idle timeout may pass before a read restarts it; default 5 % of it.
+    :param renewal_timeout: seconds or a timedelta after which an active session gets a new ID; None for never.
+    :param renewal_grace: how long the old ID is answered after its renewal, so that parallel requests go on.
     :param user_key: the key, or keys tried in order, under which the session holds its user.
+    :param user_loader: returns the user for a user ID: what `Session.user` is.
+    :param max_sessions_per_user: at a login beyond it the user's oldest session ends; None for no limit.
+    :param track_client: keep the IP address and the user agent with the session, for a list of devices.
     :param on_conflict: ``"merge"``, ``"overwrite"`` or ``"refuse"`` where another request wrote meanwhile.
     :param on_gone: ``"discard"`` or ``"raise"`` where the session ended meanwhile.
     :param on_store_error: ``"raise"``, or ``"unavailable"`` for a response 503 with Retry-After.
     :param max_size: the most bytes a session may have in the store.
+    :param encryption_key: 32 bytes, raw or base64, or several: the first encrypts the records, all decrypt.
     :param genid: returns the ID for a new session, from the environ; left out: 256 random bits (ASVS 5.0 7.2.3).
     :param on_event: called with each `SessionEvent`.
     :param clock: returns seconds since the epoch.
@@ -95,11 +111,17 @@ class SessionManager:
         idle_timeout: Duration | None = None,
         absolute_timeout: Duration | None = 30 * 86_400.0,
         touch_after: Duration | None = None,
+        renewal_timeout: Duration | None = None,
+        renewal_grace: Duration = 30.0,
         user_key: str | Sequence[str] = USER_KEYS,
+        user_loader: Callable[[Any], Any] | None = None,
+        max_sessions_per_user: int | None = None,
+        track_client: bool = False,
         on_conflict: Literal["merge", "overwrite", "refuse"] = "merge",
         on_gone: Literal["discard", "raise"] = "discard",
         on_store_error: Literal["raise", "unavailable"] = "raise",
         max_size: int = 1 << 20,
+        encryption_key: str | bytes | Sequence[str | bytes] | None = None,
         genid: Callable[[Any], str] | None = None,
         on_event: Callable[[SessionEvent], object] | None = None,
         clock: Callable[[], float] = time.time,
@@ -109,11 +131,13 @@ class SessionManager:
         check_choice("on_conflict", on_conflict, "merge", "overwrite", "refuse")
         check_choice("on_gone", on_gone, "discard", "raise")
         check_choice("on_store_error", on_store_error, "raise", "unavailable")
-        check_flags(resave=resave, save_uninitialized=save_uninitialized, rolling=rolling)
-        check_callables(genid=genid, on_event=on_event, clock=clock, random=random)
+        check_flags(resave=resave, save_uninitialized=save_uninitialized, rolling=rolling, track_client=track_client)
+        check_callables(user_loader=user_loader, genid=genid, on_event=on_event, clock=clock, random=random)
         self.name, self.cookie = name, cookie_options(cookie)
         self.cookie.check_name(name)
-        self.on_store_error = on_store_error
+        check_limit("max_sessions_per_user", max_sessions_per_user)
+        self.on_store_error, self.track_client = on_store_error, track_client
+        self._most_sessions = max_sessions_per_user
         self._resave, self._save_uninitialized, self._rolling = resave, save_uninitialized, rolling
         self._unset, self._on_gone = unset, on_gone
         self._clock, self._random, self._genid = clock, random, genid
@@ -124,30 +148,42 @@ class SessionManager:
             idle_timeout=idle_timeout,
             absolute_timeout=absolute_timeout,
             touch_after=touch_after,
+            renewal_timeout=renewal_timeout,
+            renewal_grace=renewal_grace,
             max_age=self.cookie.seconds,
         )
         self._events = Events(on_event, clock=clock)
         self.store = opened_store(store)
         self._records = Records(
             self.store,
-            Codec(max_size=max_size),
+            codec_for(encryption_key, max_size=max_size),
             timeouts=self._timeouts,
             events=self._events,
             clock=clock,
             user_keys=self.user_keys,
             on_conflict=on_conflict,
         )
+        succession = Succession(
+            self._records,
+            self._signer,
+            timeouts=self._timeouts,
+            events=self._events,
+            clock=clock,
+            random=random,
+            genid=genid,
+        )
         self._lifecycle = Lifecycle(
             self._records,
+            succession,
             self._signer,
             find_cookies=self._find_cookies,
             name=name,
             cookie=self.cookie,
             user_keys=self.user_keys,
+            user_loader=user_loader,
+            timeouts=self._timeouts,
             events=self._events,
             clock=clock,
-            random=random,
-            genid=genid,
         )
         self._warned: set[str] = set()
 
@@ -163,12 +199,21 @@ class SessionManager:
         """
         return Session(self._lifecycle, (cookie_header, context))
 
-    def commit(self, session: Session, *, dropped: bool = False, scheme: str = "https", host: str = "") -> Reply:
+    def commit(
+        self,
+        session: Session,
+        *,
+        dropped: bool = False,
+        scheme: str = "https",
+        host: str = "",
+        client: tuple[str, str] | None = None,
+    ) -> Reply:
         """Write what is to be written, and return what the response must carry. Called before the headers leave.
 
         :param dropped: whether the app set the environ's session to None, or deleted it.
         :param scheme: ``"http"`` or ``"https"``, of the request.
         :param host: the request's host name.
+        :param client: the IP address and user agent of the request, for ``track_client``.
         :raises StoreError: where the store failed; the response must not be a success then.
         """
         state = session.peek()
@@ -182,8 +227,12 @@ class SessionManager:
             self._lifecycle.destroy(state)
         text = self._lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None))
+        state.client = None if client is None else _capped(client)
+        user = _indexed_user(state)
         try:
             self._lifecycle.write(state, decision.write, text)
+            if self._most_sessions is not None and _indexed_user(state) not in (None, user):
+                self._end_oldest(state)
         except SessionGone:
             self._note_gone(state)
             return Reply(vary=state.accessed)
@@ -226,7 +275,7 @@ class SessionManager:
     def load(self, handle: str) -> Session | None:
         """Return the session with this handle, or None. Not counted as activity of its user."""
         loaded = self._records.load(handle, restart=False) if _is_handle(handle) else None
-        return None if loaded is None else Session(self._lifecycle, None, self._lifecycle.loaded_state(loaded, handle))
+        return None if loaded is None else Session(self._lifecycle, None, self._lifecycle.loaded_state(loaded))
 
     @contextlib.contextmanager
     def edit(self, handle: str) -> Iterator[Session]:
@@ -242,10 +291,7 @@ class SessionManager:
 
     def sessions_for(self, user_id: Any) -> list[SessionInfo]:
         """Return the live sessions of a user, the one used last first."""
-        found = self.store.find_user(user_text(user_id), now=self._clock())
-        infos = [
-            self._info(handle, loaded) for handle, record in found if (loaded := self._records.read(handle, record))
-        ]
+        infos = [self._info(loaded) for loaded in self._records.find_user(user_id)]
         return sorted(infos, key=lambda info: info.last_seen_at, reverse=True)
 
     def revoke(self, handle: str, *, user_id: Any = None) -> bool:
@@ -253,23 +299,25 @@ class SessionManager:
 
         :param user_id: end it only where it is this user's (ASVS 5.0 7.5.2).
         """
-        version = None
-        if not _is_handle(handle):
+        if not _is_handle(handle) or not self._ended(handle, user_id):
             return False
-        if user_id is not None:
-            loaded = self._records.load(handle, restart=False)
-            if loaded is None or loaded.record.user_id != user_text(user_id):
-                return False
-            version = loaded.record.version
-        if not self._records.end(handle, version=version):
-            # It changed between the look and the deletion: look again, until it is ours to end or gone.
-            return version is not None and self.revoke(handle, user_id=user_id)
         self._events.emit("revoked", handle)
         return True
 
+    def _ended(self, handle: str, user_id: Any) -> bool:
+        if user_id is None:
+            return self._records.end_session(handle)
+        while (loaded := self._records.load(handle, restart=False)) is not None:
+            user = first_user(loaded.data, self.user_keys)
+            if user is None or user_text(user) != user_text(user_id):
+                return False
+            if self._records.end(loaded.handle, version=loaded.record.version):
+                return True
+        return False
+
     def revoke_user(self, user_id: Any, except_handle: str | None = None) -> int:
         """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3)."""
-        ended = self.store.delete_user(user_text(user_id), now=self._clock(), keep=except_handle)
+        ended = self._records.end_user(user_id, keep=except_handle)
         for handle in ended:
             self._events.emit("revoked", handle)
         return len(ended)
@@ -289,6 +337,14 @@ class SessionManager:
         if self._on_gone == "raise":
             raise SessionGone("the session was destroyed, revoked or expired while this request ran")
 
+    def _end_oldest(self, state: State) -> None:
+        """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order."""
+        found = self._records.find_user(first_user(state.data, self.user_keys))
+        found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
+        for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
+            if self._records.end_session(loaded.handle, version=loaded.record.version):
+                self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
+
     def _wants_touch(self, session: Session) -> bool:
         """Whether an option asks for a look at a session that the app left alone."""
         if self._save_uninitialized:
@@ -301,13 +357,13 @@ class SessionManager:
         return Facts(
             state.origin,
             state.ended,
-            state.moved,
+            state.moved or state.renewing,
             changed or state.unsent,
             state.cookie_changed,
             self._lifecycle.cookie_of(own).seconds is not None,
             self._resave,
             self._save_uninitialized,
-            self._rolling,
+            self._rolling or state.resend,
         )
 
     def _cookie_header(self, state: State, send: Send, *, scheme: str, host: str) -> str | None:
@@ -338,11 +394,35 @@ class SessionManager:
             self._warned.add(what)
             logger.warning(message)
 
-    def _info(self, handle: str, loaded: Loaded) -> SessionInfo:
+    def _info(self, loaded: Loaded) -> SessionInfo:
         record, content = loaded.record, loaded.content
-        times = (content.created_at, last_seen(record), min(record.expires_at, self._records.deadline(content)))
-        created_at, last_seen_at, expires_at = (datetime.fromtimestamp(at, timezone.utc) for at in times)
-        return SessionInfo(handle, record.user_id, created_at, last_seen_at, expires_at, MappingProxyType(loaded.data))
+        return SessionInfo(
+            loaded.handle,
+            first_user(loaded.data, self.user_keys),
+            as_datetime(content.created_at),
+            as_datetime(last_seen(record)),
+            as_datetime(min(record.expires_at, self._records.deadline(content))),
+            MappingProxyType(loaded.data),
+            *(content.client or (None, None)),
+        )
+
+
+def _capped(client: tuple[str, str]) -> tuple[str, str]:
+    """Return what the client says of itself, cut to size and without control characters (ASVS 5.0 16.4.1)."""
+    address, agent = ("".join(c for c in text[:_LONGEST_AGENT] if c.isprintable()) for text in client)
+    return address[:_LONGEST_ADDRESS], agent
+
+
+def _indexed_user(state: State) -> str | None:
+    """Return whose session the store knows this to be; at a login, nobody's yet."""
+    if state.record is None or state.authenticated:
+        return None if state.authenticated or not state.superseded else _user_of(state.superseded[-1].record)
+    return _user_of(state.record)
+
+
+def _user_of(record: Any) -> str | None:
+    user: str | None = record.user_id
+    return user
 
 
 def _is_handle(handle: str) -> bool:

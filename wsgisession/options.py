@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .codec import Codec
 from .cookies import CookieOptions
 from .errors import ConfigurationError
 from .signing import CURE
@@ -18,6 +19,19 @@ def given_or_environment(secret: str | bytes | Sequence[str | bytes] | None) -> 
     if found is None:
         raise ConfigurationError(f"no secret: pass secret=..., or set SESSION_SECRET in the environment; {CURE}")
     return found
+
+
+def codec_for(encryption_key: str | bytes | Sequence[str | bytes] | None, *, max_size: int) -> Codec:
+    """Return the codec of the native format, with encryption where there is a key."""
+    if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
+        raise ConfigurationError(f"max_size must be a number of bytes, not {max_size!r}")
+    if encryption_key is None:
+        return Codec(max_size=max_size)
+    try:
+        from .encryption import EncryptedCodec, parse_keys  # only who encrypts needs the package
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("encryption_key needs cryptography: pip install 'wsgisession[encryption]'") from error
+    return EncryptedCodec(parse_keys(encryption_key), max_size=max_size)
 
 
 def opened_store(store: object) -> Store:
@@ -44,6 +58,12 @@ def check_choice(name: str, value: object, *known: str) -> None:
     """Check that the value is one of the known."""
     if value not in known:
         raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+
+
+def check_limit(name: str, value: object) -> None:
+    """Check that the value is a whole number of at least 1, or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, or None, not {value!r}")
 
 
 def check_flags(**flags: object) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from .codec import Codec
-from .content import Content
+from .content import Content, Loaded, Renewed
 from .errors import SerializationError, SessionConflict, SessionGone, StoreError
 from .events import Events, logger
 from .merge import merge
@@ -18,14 +20,7 @@ from .timeouts import Timeouts
 T = TypeVar("T")
 
 _LONGEST_USER = 1024
-
-
-class Loaded(NamedTuple):
-    """A record that was read or written: as the store has it, unpacked, and decoded."""
-
-    record: Record
-    content: Content
-    data: dict[str, Any]
+_MOST_PASSES = 10
 
 
 class Records:
@@ -46,19 +41,59 @@ class Records:
         self._timeouts, self._events, self._clock = timeouts, events, clock
         self._user_keys, self._on_conflict = user_keys, on_conflict
 
-    def load(self, handle: str, *, restart: bool) -> Loaded | None:
-        """Read a live record; an expired or undecodable one is absent, and said so in an event.
+    def load(self, handle: str, *, restart: bool, presented: bool = False) -> Loaded | None:
+        """Read a live session, also where its ID was renewed since; an expired or undecodable one is absent.
 
         :param restart: whether this is activity of the user, which restarts the idle timeout.
+        :param presented: whether a client presented its ID: a renewal is followed only as long as the old ID is still
+            answered, and an ID without a record is told in an event.
         """
+        nonces: tuple[str, ...] = ()
+        found = self.find(handle, restart=restart, presented=presented)
+        while isinstance(found, Renewed):
+            if presented and self._clock() > found.until:
+                self._events.emit("rejected", handle, reason="stale")
+                return None
+            nonces = (*nonces, found.nonce)
+            found = self.find(found.handle, restart=restart)
+        return found if found is None or not nonces else found._replace(nonces=nonces)
+
+    def find(self, handle: str, *, restart: bool, presented: bool = False) -> Loaded | Renewed | None:
+        """Read what stands under the handle."""
         touch_after = self._timeouts.touch_after if restart else None
         record = self._ask(self.store.load, handle, now=self._clock(), touch_after=touch_after)
-        return None if record is None else self.read(handle, record)
+        if record is not None:
+            return self._read(handle, record)
+        if presented:
+            self._events.emit("rejected", handle, reason="unknown")
+        return None
 
-    def read(self, handle: str, record: Record) -> Loaded | None:
-        """Unpack a record that the store returned, or return None where it is expired or undecodable."""
+    def find_user(self, user_id: Any) -> list[Loaded]:
+        """Read the live sessions of a user."""
+        texts = self.codec.index_texts(user_text(user_id))
+        found = [pair for text in texts for pair in self._ask(self.store.find_user, text, now=self._clock())]
+        read = (self._read(handle, record) for handle, record in found)
+        return [one for one in read if isinstance(one, Loaded)]
+
+    def end_user(self, user_id: Any, *, keep: str | None) -> set[str]:
+        """Delete the sessions of a user, until none is found; return the handles.
+
+        Once is not enough: one that moved to a new ID in the meantime was there under neither.
+        """
+        ended: set[str] = set()
+        for text in self.codec.index_texts(user_text(user_id)):
+            for _ in range(_MOST_PASSES):
+                found = self._ask(self.store.delete_user, text, now=self._clock(), keep=keep)
+                ended.update(found)
+                if not found:
+                    break
+        return ended
+
+    def _read(self, handle: str, record: Record) -> Loaded | Renewed | None:
         try:
             content = self.codec.unpack(record.data, handle=handle)
+            if isinstance(content, Renewed):
+                return content
             data = self.codec.parse(content.data)
         except SerializationError as error:
             logger.warning("the record %s counts as absent: %s", handle, error)
@@ -67,70 +102,88 @@ class Records:
         if self._clock() >= self.deadline(content):
             self._events.emit("expired", handle)
             return None
-        return Loaded(record, content, data)
+        return Loaded(handle, record, content, data)
 
     def deadline(self, content: Content) -> float:
         """Return when the session ends whatever its activity: the absolute timeout, from the last login if any."""
         return self._timeouts.deadline(content.authenticated_at or content.created_at)
 
-    def create(self, handle: str, content: Content, data: dict[str, Any]) -> Loaded | None:
+    def create(self, mine: Loaded) -> Loaded | None:
         """Store new content, or return None where the handle is taken.
 
         :raises StoreError: with the record taken back as far as the store lets us, for nobody knows its ID.
         """
-        record = self._packed(handle, content, data)
         try:
-            stored = self._ask(self.store.create, handle, record, now=self._clock())
+            stored = self._ask(self.store.create, mine.handle, self._packed(mine), now=self._clock())
         except StoreError:
-            self.forget(handle)
+            self.forget(mine.handle)
             raise
-        return None if stored is None else Loaded(stored, content, data)
+        return None if stored is None else mine._replace(record=stored)
 
-    def replace(self, handle: str, base: Loaded, mine: Loaded) -> Loaded:
+    def replace(self, base: Loaded, mine: Loaded) -> Loaded:
         """Store my content over the base that it was made from, by ``on_conflict`` where another writer came between.
 
         :raises SessionGone: where the record has ended.
         :raises SessionConflict: for ``on_conflict="refuse"``.
         """
         while True:
-            stored = self.try_replace(handle, base, mine)
+            stored = self.try_replace(base, mine)
             if stored is not None:
                 return stored
-            theirs = self.load(handle, restart=False)
+            theirs = self.load(base.handle, restart=False)
             if theirs is None:
                 raise SessionGone("the session was destroyed, revoked or expired while this request ran")
-            mine = self.settled(handle, base, mine, theirs=theirs)
-            base = theirs
+            mine = self.settled(base, mine, theirs=theirs)._replace(nonces=(*base.nonces, *theirs.nonces))
+            base = theirs._replace(nonces=mine.nonces)
 
-    def try_replace(self, handle: str, base: Loaded, mine: Loaded) -> Loaded | None:
+    def try_replace(self, base: Loaded, mine: Loaded) -> Loaded | None:
         """Store my content over the base, or return None where the record has changed or ended since."""
-        record = self._packed(handle, mine.content, mine.data, version=base.record.version)
-        stored = self._ask(self.store.replace, handle, record, now=self._clock())
-        return None if stored is None else Loaded(stored, mine.content, mine.data)
+        record = self._packed(mine, version=base.record.version)
+        stored = self._ask(self.store.replace, base.handle, record, now=self._clock())
+        return None if stored is None else mine._replace(record=stored)
 
-    def settled(self, handle: str, base: Loaded, mine: Loaded, *, theirs: Loaded) -> Loaded:
-        """Return what is to stand where both wrote: by ``on_conflict``, merged, mine, or nothing.
+    def renew(self, base: Loaded, pointer: Renewed, *, ttl: float) -> bool:
+        """Put the way to the new ID where the record was; False where it has changed or ended since."""
+        packed = self.codec.pack(pointer, handle=base.handle)
+        record = Record(packed, ttl, None, base.record.version)
+        return self._ask(self.store.replace, base.handle, record, now=self._clock()) is not None
+
+    def settled(self, base: Loaded, mine: Loaded, *, theirs: Loaded) -> Loaded:
+        """Return what is to stand in place of theirs where both wrote: by ``on_conflict``, both merged, or mine.
 
         :raises SessionConflict: for ``on_conflict="refuse"``.
         """
         if self._on_conflict == "refuse":
             raise SessionConflict("another request changed the session while this one ran; load it again and retry")
         if self._on_conflict == "overwrite":
-            return mine
-        self._events.emit("merged", handle)
+            return mine._replace(handle=theirs.handle)
+        self._events.emit("merged", theirs.handle)
         data = merge(self.codec.parse(base.content.data), mine.data, theirs.data)
-        times = (mine.content.authenticated_at, theirs.content.authenticated_at)
-        content = Content(
-            self.codec.dump(data),
-            mine.content.created_at,
-            max((at for at in times if at is not None), default=None),
-            mine.content.cookie if mine.content.cookie != base.content.cookie else theirs.content.cookie,
+        content = msgspec.structs.replace(
+            mine.content,
+            data=self.codec.dump(data),
+            authenticated_at=_later(mine.content.authenticated_at, theirs.content.authenticated_at),
+            issued_at=_later(mine.content.issued_at, theirs.content.issued_at),
+            cookie=mine.content.cookie if mine.content.cookie != base.content.cookie else theirs.content.cookie,
         )
-        return Loaded(theirs.record, content, data)
+        return Loaded(theirs.handle, None, content, data)
 
     def end(self, handle: str, *, version: Any = None) -> bool:
         """Delete a live record, or only this version of it; False where there is none."""
         return self._ask(self.store.delete, handle, now=self._clock(), version=version)
+
+    def end_session(self, handle: str, *, version: Any = None) -> bool:
+        """Delete a session for good, also where it was changed meanwhile, or its ID renewed."""
+        if version is not None and self.end(handle, version=version):
+            return True
+        ended = False
+        while (found := self.find(handle, restart=False)) is not None:
+            if isinstance(found, Loaded) and self.end(handle, version=found.record.version):
+                return True
+            if isinstance(found, Renewed):
+                ended = self.end(handle) or ended
+                handle = found.handle
+        return self.end(handle) or ended  # an undecodable record is deleted too
 
     def forget(self, handle: str) -> None:
         """Delete a record whose ID nobody was told, if the store lets us; else it expires by itself."""
@@ -148,14 +201,10 @@ class Records:
             return self._timeouts.default
         return self._timeouts.ttl(own["max_age"])
 
-    def _packed(self, handle: str, content: Content, data: dict[str, Any], *, version: Any = None) -> Record:
-        user_id = first_user(data, self._user_keys)
-        return Record(
-            self.codec.pack(content, handle=handle),
-            self.ttl(content),
-            None if user_id is None else user_text(user_id),
-            version,
-        )
+    def _packed(self, mine: Loaded, *, version: Any = None) -> Record:
+        user = first_user(mine.data, self._user_keys)
+        text = None if user is None else self.codec.index_texts(user_text(user))[0]
+        return Record(self.codec.pack(mine.content, handle=mine.handle), self.ttl(mine.content), text, version)
 
     def _ask(self, verb: Callable[..., T], *args: Any, **options: Any) -> T:
         try:
@@ -163,6 +212,10 @@ class Records:
         except StoreError as error:
             self._events.emit("store_error", detail=str(error))
             raise
+
+
+def _later(one: float | None, other: float | None) -> float | None:
+    return max((at for at in (one, other) if at is not None), default=None)
 
 
 def user_text(user_id: Any) -> str:

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, MutableMapping
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
 
-from .content import Content
+from .content import Content, Loaded
 from .errors import HeadersSentError, SessionError
 
 T = TypeVar("T")
@@ -30,22 +30,18 @@ class Origin(Enum):
     FORGED = "a cookie came, but none that verifies"
 
 
-class Superseded(NamedTuple):
-    """A record that a new ID takes over from: it ends when the response is about to leave."""
-
-    handle: str
-    record: Any
-    content: Content
-
-
 class State:
     """What is known of a session once it was touched: the manager's side of a `Session`.
 
     :ivar visit: the request, or None for a session opened by its handle.
+    :ivar client: the IP address and user agent to keep with the record, or None.
+    :ivar user: the user ID and the user that was loaded for it, or None.
     :ivar content: what the record held when it was last read or written; changes are measured against it.
     :ivar data: the live mapping.
     :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
     :ivar superseded: the records that end when the new ID leaves.
+    :ivar renewing: whether the ID is due for renewal.
+    :ivar resend: whether the browser may not have the cookie of this ID yet.
     :ivar verified: the handles of the cookies that verified, while no record was found for any.
     :ivar unsent: whether a record was created in this request whose cookie has not left yet.
     """
@@ -54,6 +50,7 @@ class State:
         "accessed",
         "authenticated",
         "clear_site_data",
+        "client",
         "content",
         "cookie",
         "data",
@@ -64,9 +61,12 @@ class State:
         "moved",
         "origin",
         "record",
+        "renewing",
+        "resend",
         "session_id",
         "superseded",
         "unsent",
+        "user",
         "verified",
         "visit",
     )
@@ -77,11 +77,13 @@ class State:
         self.record: Any = None
         self.session_id: str | None = None
         self.handle: str | None = None
+        self.client: tuple[str, str] | None = None
+        self.user: tuple[Any, Any] | None = None
         self.verified: list[str] = []
         self.cookie: SessionCookie | None = None
-        self.superseded: list[Superseded] = []
+        self.superseded: list[Loaded] = []
         self.accessed = self.exposed = self.ended = self.clear_site_data = False
-        self.moved = self.authenticated = self.unsent = False
+        self.moved = self.authenticated = self.renewing = self.resend = self.unsent = False
         self.keeps_data = True
 
     @property
@@ -105,6 +107,9 @@ class Keeper(Protocol):
 
     def is_changed(self, state: State) -> bool:
         """Tell whether the data differ from what the record holds."""
+
+    def user(self, state: State) -> Any:
+        """Return the user that the app's loader knows."""
 
     def new_cookie(self, state: State) -> SessionCookie:
         """Return the session's own cookie settings."""
@@ -218,6 +223,11 @@ class Session(MutableMapping[str, Any]):
         return first_user(self._accessed().data, self._keeper.user_keys)
 
     @property
+    def user(self) -> Any:
+        """What the manager's ``user_loader(user_id)`` returned, loaded once per request, or None."""
+        return self._keeper.user(self._accessed())
+
+    @property
     def cookie(self) -> SessionCookie:
         """This session's own cookie settings; a change goes to the client and stays with the record."""
         state = self._accessed()
@@ -228,24 +238,24 @@ class Session(MutableMapping[str, Any]):
     @property
     def created_at(self) -> datetime:
         """When the session began; `regenerate` does not move it."""
-        return _as_datetime(self._accessed().content.created_at)
+        return as_datetime(self._accessed().content.created_at)
 
     @property
     def authenticated_at(self) -> datetime | None:
         """When `login` last happened, for step-up checks (ASVS 5.0 7.5.3); None for never."""
         at = self._accessed().content.authenticated_at
-        return None if at is None else _as_datetime(at)
+        return None if at is None else as_datetime(at)
 
     @property
     def last_seen_at(self) -> datetime:
         """When the idle timeout was last restarted: now for a new session, else up to ``touch_after`` ago."""
         state = self._accessed()
-        return _as_datetime(state.content.created_at if state.record is None else last_seen(state.record))
+        return as_datetime(state.content.created_at if state.record is None else last_seen(state.record))
 
     @property
     def expires_at(self) -> datetime:
         """When the session ends unless it is used: the idle timeout from now, at most the absolute timeout."""
-        return _as_datetime(self._keeper.expiry(self._accessed()))
+        return as_datetime(self._keeper.expiry(self._accessed()))
 
     # What the app can ask for.
 
@@ -263,7 +273,7 @@ class Session(MutableMapping[str, Any]):
         if self._visit is None:
             raise SessionError("a session opened by its handle cannot get a new ID: no response would carry it")
         if state.record is not None and state.handle is not None:
-            state.superseded.append(Superseded(state.handle, state.record, state.content))
+            state.superseded.append(Loaded(state.handle, state.record, state.content, {}))
             state.record, state.unsent = None, False
         state.moved = True
         self._keeper.mint(state)
@@ -285,7 +295,7 @@ class Session(MutableMapping[str, Any]):
         self.regenerate()
         state = self._accessed()
         state.authenticated = True
-        state.content = msgspec.structs.replace(state.content, authenticated_at=self._keeper.now())
+        state.content = msgspec.structs.replace(state.content, authenticated_at=self._keeper.now(), issued_at=None)
         for key in self._keeper.user_keys[1:]:
             state.data.pop(key, None)
         state.data[self._keeper.user_keys[0]] = user_id
@@ -452,7 +462,7 @@ class SessionCookie:
     @property
     def expires(self) -> datetime | None:
         """When the browser would drop a cookie that is sent now; None for one that ends with the browser."""
-        return None if self.max_age is None else _as_datetime(self._now() + self.max_age)
+        return None if self.max_age is None else as_datetime(self._now() + self.max_age)
 
     @expires.setter
     def expires(self, at: datetime | None) -> None:
@@ -476,5 +486,6 @@ def last_seen(record: Any) -> float:
     return float(record.expires_at - record.ttl)
 
 
-def _as_datetime(seconds: float) -> datetime:
+def as_datetime(seconds: float) -> datetime:
+    """Return the aware datetime of seconds since the epoch."""
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -64,6 +64,7 @@ class IDSigner:
     def __init__(self, secrets: Sequence[bytes], *, own_ids: bool = False) -> None:
         keys = [hmac.digest(secret, b"wsgisession cookie 1", "sha256") for secret in secrets]
         self._signer = Signer(keys[::-1], key_derivation="none", algorithm=_HMACSHA256())
+        self._renewal_keys = [hmac.digest(secret, b"wsgisession renewal 1", "sha256") for secret in secrets]
         self._id = re.compile(_ID_OF_THE_APP if own_ids else _TEXT_OF_256_BITS)
         self._value = re.compile(rf"{self._id.pattern}\.{_TEXT_OF_256_BITS}")
 
@@ -90,12 +91,25 @@ class IDSigner:
         except BadSignature:
             return None
 
+    def renewed_id(self, session_id: str, nonce: str) -> str:
+        """Return the ID that follows an ID: only who has the old ID and the secret can make it."""
+        return _renewed(self._renewal_keys[0], session_id, nonce)
+
+    def follow(self, session_id: str, nonce: str, *, handle: str) -> str | None:
+        """Return the ID with this handle that followed an ID, made with any of the secrets."""
+        made = (_renewed(key, session_id, nonce) for key in self._renewal_keys)
+        return next((one for one in made if self.handle(one) == handle), None)
+
     def handle(self, session_id: str) -> str:
         """Return the record's public name: a digest, so that the store holds no usable ID (ASVS 5.0 14.2.4).
 
         The leading digit is the version of the scheme.
         """
         return "1" + _base64(hashlib.sha256(session_id.encode()).digest())
+
+
+def _renewed(key: bytes, session_id: str, nonce: str) -> str:
+    return _base64(hmac.digest(key, f"{session_id}.{nonce}".encode(), "sha256"))
 
 
 def _base64(value: bytes) -> str:

@@ -21,12 +21,16 @@ class Timeouts:
     :param absolute: the absolute timeout, or None for no limit.
     :param default: the idle timeout of a session without cookie settings of its own.
     :param touch_after: the fraction of the idle timeout that may pass before a read restarts it.
+    :param renewal: how long an ID is used before it is renewed, or None for never.
+    :param grace: how long the old ID is answered after its renewal.
     """
 
     idle: float | None
     absolute: float | None
     default: float
     touch_after: float
+    renewal: float | None
+    grace: float
 
     @classmethod
     def from_options(
@@ -35,6 +39,8 @@ class Timeouts:
         idle_timeout: Duration | None,
         absolute_timeout: Duration | None,
         touch_after: Duration | None,
+        renewal_timeout: Duration | None,
+        renewal_grace: Duration,
         max_age: float | None,
     ) -> Timeouts:
         """Check the manager's options and put them in seconds.
@@ -53,7 +59,13 @@ class Timeouts:
             raise ConfigurationError(
                 f"touch_after ({after:g} s) must be at least 0 and less than the idle timeout ({default:g} s)"
             )
-        return cls(idle, absolute, default, after / default)
+        renewal = _positive("renewal_timeout", renewal_timeout)
+        grace = _positive("renewal_grace", renewal_grace) or 0.0
+        if renewal is not None and grace >= renewal:
+            raise ConfigurationError(
+                f"renewal_grace ({grace:g} s) must be less than renewal_timeout ({renewal:g} s); shorten the first"
+            )
+        return cls(idle, absolute, default, after / default, renewal, grace)
 
     def ttl(self, max_age: float | None) -> float:
         """Return the idle timeout of a session whose cookie has this ``max_age``."""

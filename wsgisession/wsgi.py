@@ -113,6 +113,7 @@ class _Response:
             dropped=self._is_dropped(),
             scheme=self._environ["wsgi.url_scheme"],
             host=self._environ.get("HTTP_HOST") or self._environ["SERVER_NAME"],
+            client=self._client() if self._manager.track_client else None,
         )
         self._session.seal()
         self._server_write = self._send_to_server(status, with_reply(headers, reply), *exc_info)
@@ -160,6 +161,9 @@ class _Response:
             return True
         wrapper = self._environ.get("wsgi.file_wrapper")
         return isinstance(wrapper, type) and isinstance(body, wrapper)
+
+    def _client(self) -> tuple[str, str]:
+        return self._environ.get("REMOTE_ADDR", ""), self._environ.get("HTTP_USER_AGENT", "")
 
     def _is_dropped(self) -> bool:
         """Whether the app set its session to None: that of the innermost middleware, the last that put one there."""
