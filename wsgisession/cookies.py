@@ -17,7 +17,7 @@ MOST_CANDIDATES = 8
 """How many cookies of our name are tried in one request (RFC 6265bis section 5.8.3 leaves their order open)."""
 
 LONGEST_HEADER = 64 * 1024
-_LONGEST_LIFETIME = timedelta(days=400).total_seconds()  # RFC 6265bis section 5.5
+LONGEST_LIFETIME = timedelta(days=400).total_seconds()  # RFC 6265bis section 5.5
 _LONGEST_PAIR = 4096  # octets of name and value: RFC 6265bis section 5.6
 _LONGEST_ATTRIBUTE = 1024
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -71,7 +71,7 @@ class CookieOptions:
             return
         if isinstance(age, bool) or not isinstance(age, (int, float)):
             raise ConfigurationError("the cookie's max_age must be seconds, a timedelta or None")
-        if not 0 < age <= _LONGEST_LIFETIME:
+        if not 0 < age <= LONGEST_LIFETIME:
             raise ConfigurationError("the cookie's max_age must be more than 0 and at most 400 days (34560000 seconds)")
 
     def _check_same_site(self) -> None:

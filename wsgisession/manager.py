@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .content import Loaded
 from .cookies import CookieOptions, cookie_finder, expire_cookie, is_plain_loopback, set_cookie
@@ -39,6 +39,8 @@ from .timeouts import Duration, Timeouts
 
 _LONGEST_ADDRESS = 64
 _LONGEST_AGENT = 256
+
+S = TypeVar("S", bound=Session)
 
 USER_KEYS = ("user_id", "_user_id", "_auth_user_id")
 
@@ -192,12 +194,13 @@ class SessionManager:
 
     # In a request: for the adapters.
 
-    def open(self, cookie_header: str, context: object) -> Session:
+    def open(self, cookie_header: str, context: object, face: type[S] = Session) -> S:  # type: ignore[assignment]
         """Return the session of a request, without looking at anything yet.
 
         :param context: what ``genid`` gets: the environ.
+        :param face: the class of the session, for frameworks that expect more of it.
         """
-        return Session(self._lifecycle, (cookie_header, context))
+        return face(self._lifecycle, (cookie_header, context))
 
     def commit(
         self,

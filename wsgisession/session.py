@@ -268,7 +268,7 @@ class Session(MutableMapping[str, Any]):
         :raises SessionError: for a session opened by its handle: there is no response to carry the new ID.
         """
         state = self._accessed()
-        if self._sealed:
+        if self.is_sealed:
             raise HeadersSentError("a new session ID needs a cookie, but the headers have left; regenerate earlier")
         if self._visit is None:
             raise SessionError("a session opened by its handle cannot get a new ID: no response would carry it")
@@ -371,6 +371,11 @@ class Session(MutableMapping[str, Any]):
         return self._sealed
 
     @property
+    def keeper(self) -> Keeper:
+        """The manager's side of all its sessions. For adapters."""
+        return self._keeper
+
+    @property
     def visit(self) -> Visit | None:
         """The Cookie header and the context of the request. For adapters."""
         return self._visit
@@ -384,7 +389,7 @@ class Session(MutableMapping[str, Any]):
 
     def _changing(self) -> State:
         state = self._accessed()
-        if self._sealed and state.record is None:
+        if self.is_sealed and state.record is None:
             raise HeadersSentError(
                 "a new session needs a cookie, but the headers have left; write to the session before the first chunk"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .environ import KEY, RETRY_AFTER, UNAVAILABLE, key_of, path_of, request_of
 from .errors import SessionError, StoreError
 from .headers import Headers, with_reply
 from .manager import SessionManager
@@ -13,11 +14,6 @@ from .session import Session
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-KEY = "wsgisession.session"
-
-_RETRY_AFTER = "5"
-_UNAVAILABLE = b"Sessions are not available at the moment. Please try again in a few seconds.\n"
-
 
 def get_session(environ: WSGIEnvironment, name: str | None = None) -> Session:
     """Return the session of the request.
@@ -25,7 +21,7 @@ def get_session(environ: WSGIEnvironment, name: str | None = None) -> Session:
     :param name: the cookie name of the one meant, where several middlewares wrap the app; left out: the innermost.
     :raises SessionError: where no middleware put one there.
     """
-    session = environ.get(KEY if name is None else _key_of(name))
+    session = environ.get(KEY if name is None else key_of(name))
     if not isinstance(session, Session):
         raise SessionError(
             "this request has no session: wrap the app, app = SessionMiddleware(app, secret=...), and check that the"
@@ -49,7 +45,7 @@ class SessionMiddleware:
             raise TypeError("give SessionMiddleware a manager or options, not both")
         self.app = app
         self.manager = SessionManager(**options) if manager is None else manager
-        self._key = _key_of(self.manager.name)
+        self._key = key_of(self.manager.name)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app with a session in its environ."""
@@ -57,11 +53,11 @@ class SessionMiddleware:
         wrapped = environ.get(key)
         if wrapped is not None and not wrapped.is_sealed:
             return self.app(environ, start_response)
-        if manager.cookie.path != "/" and not manager.cookie.covers(_path(environ)):
+        if manager.cookie.path != "/" and not manager.cookie.covers(path_of(environ)):
             return self.app(environ, start_response)
         if environ["wsgi.multiprocess"]:
             manager.check_server(multiprocess=True)
-        session = manager.open(environ.get("HTTP_COOKIE", ""), environ)
+        session: Session = manager.open(environ.get("HTTP_COOKIE", ""), environ)
         environ[KEY] = environ[key] = session
         return _Response(manager, session, environ, start_response).of(self.app)
 
@@ -111,9 +107,7 @@ class _Response:
         reply = self._manager.commit(
             self._session,
             dropped=self._is_dropped(),
-            scheme=self._environ["wsgi.url_scheme"],
-            host=self._environ.get("HTTP_HOST") or self._environ["SERVER_NAME"],
-            client=self._client() if self._manager.track_client else None,
+            **request_of(self._environ, with_client=self._manager.track_client),
         )
         self._session.seal()
         self._server_write = self._send_to_server(status, with_reply(headers, reply), *exc_info)
@@ -129,11 +123,11 @@ class _Response:
         self._held = None
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
-            ("Retry-After", _RETRY_AFTER),
+            ("Retry-After", RETRY_AFTER),
             ("Cache-Control", "no-store"),
         ]
         self._server_write = self._send_to_server("503 Service Unavailable", headers)
-        return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [_UNAVAILABLE]
+        return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [UNAVAILABLE.encode()]
 
     def ended(self) -> None:
         """Write what the app changed while the body was sent."""
@@ -162,14 +156,11 @@ class _Response:
         wrapper = self._environ.get("wsgi.file_wrapper")
         return isinstance(wrapper, type) and isinstance(body, wrapper)
 
-    def _client(self) -> tuple[str, str]:
-        return self._environ.get("REMOTE_ADDR", ""), self._environ.get("HTTP_USER_AGENT", "")
-
     def _is_dropped(self) -> bool:
         """Whether the app set its session to None: that of the innermost middleware, the last that put one there."""
         if self._environ.get(KEY) is not None:
             return False
-        return [key for key in self._environ if key.startswith(f"{KEY}.")][-1] == _key_of(self._manager.name)
+        return [key for key in self._environ if key.startswith(f"{KEY}.")][-1] == key_of(self._manager.name)
 
 
 class _Body:
@@ -221,12 +212,3 @@ def _close(body: Iterable[bytes]) -> None:
     close = getattr(body, "close", None)
     if close is not None:
         close()
-
-
-def _key_of(name: str) -> str:
-    return f"{KEY}.{name}"
-
-
-def _path(environ: WSGIEnvironment) -> str:
-    """Return the path as the browser sees it, with the part that an outer app took off."""
-    return (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")) or "/"

@@ -1,0 +1,264 @@
+"""`FlaskSessions`: Flask's settings to manager options, one table; Flask's session interface on a `SessionManager`."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable
+from datetime import timedelta
+from inspect import signature
+from typing import Any
+
+from flask import Flask, Request, Response, current_app
+from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.datastructures import Headers
+
+from .cookies import LONGEST_LIFETIME
+from .environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
+from .errors import ConfigurationError, StoreError
+from .headers import NOTHING, with_reply
+from .manager import SessionManager
+from .session import Origin, Session, State
+
+_EXTENSION = "wsgisession"
+_THIRTY_DAYS = timedelta(days=30)
+
+
+class FlaskSession(Session, SessionMixin):
+    """A `Session` with what Flask expects of one: `permanent`, `new`, `modified`, `accessed`.
+
+    :ivar manager: the manager it belongs to.
+    :ivar outer: the environ's session, where the app is wrapped in `SessionMiddleware` too: then this is another face
+        of it.
+    """
+
+    outer: Session | None = None
+    manager: SessionManager
+    _seen = False
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]
+        """Whether no record was there when the request came."""
+        return self.is_new
+
+    @property
+    def modified(self) -> bool:
+        """Whether the session differs from what the store holds; nested changes are noticed without help.
+
+        Set to True, the session is compared at the end of the request; set to False, changes so far are not.
+        """
+        return self.is_modified
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self.open().exposed = value
+
+    @property
+    def accessed(self) -> bool:
+        """Whether anybody has looked at the session in this request. Flask sets it; the store is not asked for it."""
+        return self._seen or self.is_accessed
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        self._seen = value
+
+    def open(self) -> State:
+        """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
+        if self._state is None and self.outer is not None:
+            self._state = self.outer.open()
+        return super().open()
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the headers have left."""
+        return self._sealed or (self.outer is not None and self.outer.is_sealed)
+
+
+class _Interface(SessionInterface):
+    """Flask's session interface for one app. It holds no reference to the app."""
+
+    session_class = FlaskSession
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._built: tuple[dict[str, Any], SessionManager] | None = None
+
+    def manager(self, app: Flask) -> SessionManager | None:
+        """Return the manager for the app's settings as they are now, or None without a secret."""
+        options = _options_of(app, self._options)
+        if not options["secret"]:
+            return None
+        built = self._built
+        if built is None or built[0] != options:
+            reusable = built is not None and built[0].get("store") == options.get("store")
+            store = {"store": built[1].store} if built is not None and reusable else {}
+            built = self._built = options, SessionManager(**{**options, **store})
+        return built[1]
+
+    def open_session(self, app: Flask, request: Request) -> FlaskSession | None:
+        """Return the session of the request, unread; None, for Flask's null session, where the app has no secret."""
+        outer = request.environ.get(KEY)
+        if isinstance(outer, Session) and not outer.is_sealed:
+            return _face_of(outer)
+        manager = self.manager(app)
+        if manager is None:
+            return None
+        if request.environ.get("wsgi.multiprocess"):
+            manager.check_server(multiprocess=True)
+        session = manager.open(request.environ.get("HTTP_COOKIE", ""), request.environ, FlaskSession)
+        session.manager = manager
+        return session
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Write the session before the response leaves, and add what the response must carry for it."""
+        assert isinstance(session, FlaskSession)
+        if session.accessed:
+            response.vary.add("Cookie")
+        _follow_flask(app, session)
+        if session.outer is not None:
+            return
+        manager = session.manager
+        try:
+            reply = manager.commit(session, **request_of(_request_environ(session), with_client=manager.track_client))
+        except StoreError:
+            if manager.on_store_error == "raise":
+                raise
+            _make_unavailable(response)
+            return
+        session.seal()
+        if reply is not NOTHING:
+            response.headers = Headers(with_reply(list(response.headers), reply))
+        if response.is_streamed:
+            response.call_on_close(lambda: manager.finish(session))
+
+
+class FlaskSessions:
+    """Server-side sessions as ``flask.session``, with Flask's own settings.
+
+    Keyword arguments are options of `SessionManager`; they go before ``SESSION_...`` in the configuration, which goes
+    before Flask's own settings. Settings are read when they are needed, as Flask does.
+
+    :raises ConfigurationError: at the first request, for a setting that cannot be right.
+    """
+
+    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+        unknown = options.keys() - _OPTIONS
+        if unknown:
+            raise ConfigurationError(f"FlaskSessions knows no option {min(unknown)!r}")
+        self._options = options
+        self._app: Callable[[], Flask | None] = lambda: None
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Give the app its sessions; an application factory calls this."""
+        app.session_interface = _Interface(self._options)
+        app.extensions[_EXTENSION] = self
+        app.register_error_handler(StoreError, _unavailable)
+        self._app = weakref.ref(app)
+
+    @property
+    def manager(self) -> SessionManager:
+        """The manager of the current app, or of the one that was given.
+
+        :raises ConfigurationError: where the app has no secret.
+        """
+        app = current_app._get_current_object() if current_app else self._app()  # type: ignore[attr-defined]
+        manager = None if app is None else _manager_of(app)
+        if manager is None:
+            raise ConfigurationError("the app has no sessions yet: call init_app, and set SECRET_KEY")
+        return manager
+
+
+# Flask's settings, and the manager's option or the cookie's that each is.
+_COOKIE_SETTINGS = {
+    "SESSION_COOKIE_DOMAIN": "domain",
+    "SESSION_COOKIE_HTTPONLY": "http_only",
+    "SESSION_COOKIE_SAMESITE": "same_site",
+    "SESSION_COOKIE_PARTITIONED": "partitioned",
+}
+_OPTIONS = frozenset(signature(SessionManager).parameters)
+_SETTINGS = {f"SESSION_{option.upper()}": option for option in _OPTIONS - {"cookie", "name"}}
+
+
+def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the manager's options as the app is configured now."""
+    config = app.config
+    cookie = {option: config[name] for name, option in _COOKIE_SETTINGS.items() if config.get(name) not in (None, "")}
+    cookie["path"] = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"] or "/"
+    # Flask's False is a default that nobody chose; "auto" sends Secure wherever a browser would take it.
+    cookie["secure"] = True if config["SESSION_COOKIE_SECURE"] else "auto"
+    options: dict[str, Any] = {
+        "secret": _secrets(app),
+        "name": config["SESSION_COOKIE_NAME"],
+        "cookie": cookie,
+        "absolute_timeout": max(_THIRTY_DAYS, app.permanent_session_lifetime),
+    }
+    options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
+    options.update(given)
+    return options
+
+
+def _secrets(app: Flask) -> list[str | bytes]:
+    """Return the app's secrets, the current one first."""
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
+    if isinstance(fallbacks, (str, bytes)):
+        raise ConfigurationError("SECRET_KEY_FALLBACKS is one text, so each of its letters would be a key; give a list")
+    if not app.secret_key:
+        return []
+    secrets = [app.secret_key, *fallbacks]
+    return [_strengthened(secret) for secret in secrets] if app.testing else secrets
+
+
+def _strengthened(secret: str | bytes) -> str | bytes:
+    """Let the short secrets of test suites pass; a production app is told to make a good one."""
+    return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()
+
+
+def _face_of(outer: Session) -> FlaskSession:
+    session = FlaskSession(outer.keeper, outer.visit, outer.peek())
+    session.outer = outer
+    return session
+
+
+def _follow_flask(app: Flask, session: FlaskSession) -> None:
+    """Do what Flask does at this point: drop a session that became empty, give a permanent one its lifetime."""
+    state = session.peek()
+    if state is None:
+        return
+    if state.origin is Origin.LOADED and not state.data and session.is_modified:
+        session.destroy()
+        return
+    own = state.content.cookie or {}
+    lifetime = min(app.permanent_session_lifetime.total_seconds(), LONGEST_LIFETIME)
+    wanted = lifetime if state.data.get("_permanent") and lifetime > 0 else None
+    if own.get("max_age") != wanted:
+        session.cookie.max_age = wanted
+    state.resend = state.resend or (wanted is not None and bool(app.config["SESSION_REFRESH_EACH_REQUEST"]))
+
+
+def _manager_of(app: Flask) -> SessionManager | None:
+    interface = app.session_interface
+    return interface.manager(app) if isinstance(interface, _Interface) else None
+
+
+def _request_environ(session: FlaskSession) -> dict[str, Any]:
+    assert session.visit is not None
+    environ = session.visit[1]
+    assert isinstance(environ, dict)
+    return environ
+
+
+def _unavailable(error: StoreError) -> Response:
+    manager = _manager_of(current_app)
+    if manager is None or manager.on_store_error == "raise":
+        raise error
+    response = Response()
+    _make_unavailable(response)
+    return response
+
+
+def _make_unavailable(response: Response) -> None:
+    response.status_code = 503
+    response.headers = Headers({"Content-Type": "text/plain; charset=utf-8", "Retry-After": RETRY_AFTER})
+    response.set_data(UNAVAILABLE)
