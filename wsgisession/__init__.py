@@ -4,6 +4,7 @@ The cookie carries a signed ID; all data stay on the server, in the store that a
 """
 
 from .cookies import CookieOptions
+from .environ import get_session
 from .errors import (
     ConfigurationError,
     HeadersSentError,
@@ -17,7 +18,7 @@ from .events import SessionEvent
 from .manager import SessionInfo, SessionManager
 from .session import Session, SessionCookie
 from .stores import Store, open_store
-from .wsgi import SessionMiddleware, get_session
+from .wsgi import SessionMiddleware
 
 __all__ = [
     "ConfigurationError",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .errors import SessionError
+from .session import Session
+
 KEY = "wsgisession.session"
 
 RETRY_AFTER = "5"
@@ -15,6 +18,21 @@ Environ = dict[str, Any]
 def key_of(name: str) -> str:
     """Return the environ's key for the session of one cookie name, where several middlewares wrap the app."""
     return f"{KEY}.{name}"
+
+
+def get_session(environ: Environ, name: str | None = None) -> Session:
+    """Return the session of the request.
+
+    :param name: the cookie name of the one meant, where several middlewares wrap the app; left out: the innermost.
+    :raises SessionError: where no middleware put one there.
+    """
+    session = environ.get(KEY if name is None else key_of(name))
+    if not isinstance(session, Session):
+        raise SessionError(
+            "this request has no session: wrap the app, app = SessionMiddleware(app, secret=...), and check that the"
+            " URL is inside the cookie's path and that the session was not set to None"
+        )
+    return session
 
 
 def path_of(environ: Environ) -> str:

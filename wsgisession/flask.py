@@ -6,19 +6,36 @@ import hashlib
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app
+from flask import (
+    Flask,
+    Request,
+    Response,
+    abort,
+    current_app,
+    make_response,
+    redirect,
+    request,
+    session,
+    url_for,
+)
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
+from werkzeug.wrappers import Response as BaseResponse
 
+from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
 from .cookies import LONGEST_LIFETIME
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
 from .errors import ConfigurationError, StoreError
 from .headers import NOTHING, with_reply
 from .manager import SessionManager
 from .session import Origin, Session, State
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _EXTENSION = "wsgisession"
 _THIRTY_DAYS = timedelta(days=30)
@@ -130,6 +147,43 @@ class _Interface(SessionInterface):
             response.headers = Headers(with_reply(list(response.headers), reply))
         if response.is_streamed:
             response.call_on_close(lambda: manager.finish(session))
+
+
+def login_required(view: Callable[P, R] | None = None, *, login_url: str | None = None) -> Any:
+    """Let in whoever is logged in; others get 401, or are sent to ``login_url`` (a path, or an endpoint's name).
+
+    Used as ``@login_required`` or ``@login_required(login_url="login")``.
+    """
+    if view is None:
+        return lambda late: _guarded(late, (), roles="roles", login_url=login_url)
+    return _guarded(view, (), roles="roles", login_url=login_url)
+
+
+def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Any:
+    """Let in whoever is logged in and has one of the roles; others get 401 or 403.
+
+    :param roles: the session's key for them, or a callable of the session that returns them.
+    """
+    return lambda view: _guarded(view, needed, roles=roles, login_url=login_url)
+
+
+def _guarded(
+    view: Callable[P, R], needed: tuple[str, ...], *, roles: Roles, login_url: str | None
+) -> Callable[P, R | BaseResponse]:
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | BaseResponse:
+        verdict = judge(cast(Session, session), needed, roles=roles)
+        if verdict is Verdict.WELCOME:
+            return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
+        as_json = prefers_json(request.headers.get("Accept", ""))
+        if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
+            address = login_url if "/" in login_url else url_for(login_url)
+            return redirect(login_address(address, request.full_path.removesuffix("?")), 303)
+        if as_json:
+            return make_response({"error": SENTENCES[verdict]}, verdict.value)
+        return abort(verdict.value, SENTENCES[verdict])
+
+    return guarded
 
 
 class FlaskSessions:

@@ -6,28 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, key_of, path_of, request_of
-from .errors import SessionError, StoreError
+from .errors import StoreError
 from .headers import Headers, with_reply
 from .manager import SessionManager
 from .session import Session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-
-def get_session(environ: WSGIEnvironment, name: str | None = None) -> Session:
-    """Return the session of the request.
-
-    :param name: the cookie name of the one meant, where several middlewares wrap the app; left out: the innermost.
-    :raises SessionError: where no middleware put one there.
-    """
-    session = environ.get(KEY if name is None else key_of(name))
-    if not isinstance(session, Session):
-        raise SessionError(
-            "this request has no session: wrap the app, app = SessionMiddleware(app, secret=...), and check that the"
-            " URL is inside the cookie's path and that the session was not set to None"
-        )
-    return session
 
 
 class SessionMiddleware:

@@ -1,0 +1,88 @@
+"""Guards around any WSGI app: nobody passes who is not logged in, or who lacks the role.
+
+They stand inside `SessionMiddleware`::
+
+    app = SessionMiddleware(protect(app, {"/account": require_user, "/admin": require_role("admin")}), secret=...)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
+from .environ import get_session, path_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Guard = Callable[["WSGIApplication"], "WSGIApplication"]
+
+_PHRASES = {Verdict.WHO_ARE_YOU: "401 Unauthorized", Verdict.NOT_YOU: "403 Forbidden"}
+
+
+def require_user(app: WSGIApplication, *, login_url: str | None = None) -> WSGIApplication:
+    """Let in whoever is logged in.
+
+    Others get 401, as JSON or HTML by what they accept; browsers are sent to ``login_url`` where there is one.
+    """
+    return _guarded(app, (), roles="roles", login_url=login_url)
+
+
+def require_role(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Guard:
+    """Return a guard that lets in whoever is logged in and has one of the roles; others get 401 or 403.
+
+    :param roles: the session's key for them, or a callable of the session that returns them.
+    """
+    return lambda app: _guarded(app, needed, roles=roles, login_url=login_url)
+
+
+def protect(app: WSGIApplication, guards: Mapping[str, Guard]) -> WSGIApplication:
+    """Put guards in front of parts of an app, by path: ``/admin`` covers ``/admin/users``, not ``/administrator``.
+
+    The longest path that covers a request's is the one that counts.
+    """
+    table = sorted(((path.rstrip("/"), guard(app)) for path, guard in guards.items()), key=lambda row: -len(row[0]))
+
+    def protected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = path_of(environ)
+        inside = (one for prefix, one in table if path == prefix or path.startswith(f"{prefix}/"))
+        return next(inside, app)(environ, start_response)
+
+    return protected
+
+
+def _guarded(app: WSGIApplication, needed: Iterable[str], *, roles: Roles, login_url: str | None) -> WSGIApplication:
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        verdict = judge(get_session(environ), needed, roles=roles)
+        if verdict is Verdict.WELCOME:
+            return app(environ, start_response)
+        return _refusal(verdict, environ, start_response, login_url=login_url)
+
+    return guarded
+
+
+def _refusal(
+    verdict: Verdict, environ: dict[str, Any], start_response: StartResponse, *, login_url: str | None
+) -> Iterable[bytes]:
+    headers = [("Vary", "Accept"), ("Cache-Control", "no-store")]
+    as_json = prefers_json(environ.get("HTTP_ACCEPT", ""))
+    if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
+        start_response("303 See Other", [("Location", login_address(login_url, _wanted(environ))), *headers])
+        return []
+    sentence = SENTENCES[verdict]
+    kind = "application/json" if as_json else "text/html; charset=utf-8"
+    body = (
+        json.dumps({"error": sentence})
+        if as_json
+        else f"<!doctype html><title>{escape(sentence)}</title><p>{escape(sentence)}"
+    )
+    start_response(_PHRASES[verdict], [("Content-Type", kind), ("Content-Length", str(len(body))), *headers])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body.encode()]
+
+
+def _wanted(environ: dict[str, Any]) -> str:
+    query = environ.get("QUERY_STRING", "")
+    return path_of(environ) + (f"?{query}" if query else "")
