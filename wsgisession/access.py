@@ -31,7 +31,7 @@ SENTENCES = {
 
 
 def judge(session: Session, needed: Iterable[str] = (), *, roles: Roles = "roles") -> Verdict:
-    """Decide whether the session's user may pass: somebody must be logged in, with one of the roles if any is needed."""
+    """Decide whether the session's user may pass: there must be one, with one of the roles if any is needed."""
     if session.user_id is None:
         return Verdict.WHO_ARE_YOU
     wanted = set(needed)

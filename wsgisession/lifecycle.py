@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from .content import EMPTY, Content, Loaded
-from .cookies import CookieOptions
 from .decisions import Write
 from .errors import SessionGone
 from .events import Events
 from .merge import adopt, merge
 from .records import Records
+from .replies import CookieWriter
 from .session import Origin, SessionCookie, State, Visit, first_user
 from .signing import IDSigner
 from .succession import GONE, Succession, handle_of, stored_of
@@ -35,8 +35,7 @@ class Lifecycle:
         signer: IDSigner,
         *,
         find_cookies: Callable[[str], Iterable[str]],
-        name: str,
-        cookie: CookieOptions,
+        cookies: CookieWriter,
         user_keys: tuple[str, ...],
         user_loader: Callable[[Any], Any] | None,
         timeouts: Timeouts,
@@ -45,7 +44,7 @@ class Lifecycle:
     ) -> None:
         self._records, self._succession, self._signer = records, succession, signer
         self._codec, self._timeouts, self._events = records.codec, timeouts, events
-        self._find_cookies, self._name, self._cookie = find_cookies, name, cookie
+        self._find_cookies, self._cookies = find_cookies, cookies
         self._clock, self._user_keys, self._user_loader = clock, user_keys, user_loader
 
     @property
@@ -99,8 +98,9 @@ class Lifecycle:
     def new_cookie(self, state: State) -> SessionCookie:
         """Return the session's own cookie settings."""
         own = state.content.cookie or {}
+        name = self._cookies.name
         return SessionCookie(
-            self.cookie_of(own), own, check=lambda options: options.check_name(self._name), now=self._clock
+            self._cookies.options_of(own), own, check=lambda options: options.check_name(name), now=self._clock
         )
 
     def expiry(self, state: State) -> float:
@@ -272,10 +272,3 @@ class Lifecycle:
             cookie=content.cookie if state.cookie is None else state.cookie.own or None,
             client=state.client or content.client,
         )
-
-    def cookie_of(self, own: dict[str, Any] | None) -> CookieOptions:
-        """Return the cookie settings of a session: the manager's of today, and its own."""
-        if not own:
-            return self._cookie
-        values = {name: getattr(self._cookie, name) for name in CookieOptions.__dataclass_fields__}
-        return CookieOptions(**{**values, **{name: value for name, value in own.items() if name in values}})

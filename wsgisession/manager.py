@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from .content import Loaded
-from .cookies import CookieOptions, cookie_finder, expire_cookie, is_plain_loopback, set_cookie
-from .decisions import Facts, Send, decide
+from .cookies import CookieOptions, cookie_finder
+from .decisions import Facts, decide
 from .errors import SessionGone
 from .events import Events, SessionEvent, logger
 from .headers import NOTHING, Reply
@@ -31,6 +30,7 @@ from .options import (
     user_keys,
 )
 from .records import Records, user_text
+from .replies import CookieWriter
 from .session import Session, State, as_datetime, first_user, last_seen
 from .signing import IDSigner, parse_secrets
 from .stores import Store
@@ -165,6 +165,7 @@ class SessionManager:
             user_keys=self.user_keys,
             on_conflict=on_conflict,
         )
+        self._cookies = CookieWriter(name, self.cookie, signer=self._signer, records=self._records, clock=clock)
         succession = Succession(
             self._records,
             self._signer,
@@ -179,15 +180,14 @@ class SessionManager:
             succession,
             self._signer,
             find_cookies=self._find_cookies,
-            name=name,
-            cookie=self.cookie,
+            cookies=self._cookies,
             user_keys=self.user_keys,
             user_loader=user_loader,
             timeouts=self._timeouts,
             events=self._events,
             clock=clock,
         )
-        self._warned: set[str] = set()
+        self._warned = False
 
     def __repr__(self) -> str:
         return f"<SessionManager of {self.name!r} on {self.store!r}>"
@@ -239,7 +239,8 @@ class SessionManager:
         except SessionGone:
             self._note_gone(state)
             return Reply(vary=state.accessed)
-        header = self._cookie_header(state, decision.send, scheme=scheme, host=host)
+        header = self._cookies.header(state, decision.send, scheme=scheme, host=host)
+        state.unsent = False
         return Reply(header, state.accessed, state.clear_site_data)
 
     def finish(self, session: Session) -> None:
@@ -266,9 +267,9 @@ class SessionManager:
 
     def check_server(self, *, multiprocess: bool) -> None:
         """Warn, once, where several processes would each have sessions of their own."""
-        if multiprocess and not self.store.shared:
-            self._warn_once(
-                "alone",
+        if multiprocess and not self.store.shared and not self._warned:
+            self._warned = True
+            logger.warning(
                 "memory:// keeps sessions in one process, but this server runs several: each would have its own."
                 ' Use a store that they share, such as store="sqlite:///sessions.db"',
             )
@@ -363,39 +364,11 @@ class SessionManager:
             state.moved or state.renewing,
             changed or state.unsent,
             state.cookie_changed,
-            self._lifecycle.cookie_of(own).seconds is not None,
+            self._cookies.options_of(own).seconds is not None,
             self._resave,
             self._save_uninitialized,
             self._rolling or state.resend,
         )
-
-    def _cookie_header(self, state: State, send: Send, *, scheme: str, host: str) -> str | None:
-        if send is Send.NOTHING:
-            return None
-        options = self._lifecycle.cookie_of(state.content.cookie)
-        plain_loopback = is_plain_loopback(scheme, host)
-        secure = options.is_secure(self.name, plain_loopback=plain_loopback)
-        if secure and scheme == "http" and not plain_loopback:
-            self._warn_once(
-                "insecure",
-                "a Secure session cookie was sent over plain http: browsers refuse it. Serve the site over https,"
-                " or let the app see that it is: wrap it in werkzeug's ProxyFix behind a proxy",
-            )
-        if send is Send.EXPIRED:
-            return expire_cookie(self.name, options, secure=secure)
-        assert state.session_id is not None
-        state.unsent = False
-        now = self._clock()
-        age = options.seconds
-        left = self._records.deadline(state.content) - now
-        lasts = None if age is None else max(1, min(math.ceil(age), math.floor(min(left, 1e10))))
-        value = self._signer.sign(state.session_id)
-        return set_cookie(self.name, value, options, secure=secure, lasts=lasts, now=now)
-
-    def _warn_once(self, what: str, message: str) -> None:
-        if what not in self._warned:
-            self._warned.add(what)
-            logger.warning(message)
 
     def _info(self, loaded: Loaded) -> SessionInfo:
         record, content = loaded.record, loaded.content
