@@ -191,7 +191,14 @@ class Lifecycle:
                 self._succession.renew(state, self._content(state, text))
             elif text is not None:
                 self.replace(state, text)
-            self._succession.end_superseded(state)
+            self.end_superseded(state)
+
+    def end_superseded(self, state: State) -> None:
+        """End the records that the session's new ID takes over from.
+
+        :raises SessionGone: where one has ended already.
+        """
+        self._succession.end_superseded(state)
 
     def replace(self, state: State, text: bytes | None) -> None:
         """Write over the record that was read, merged with what others wrote meanwhile.

