@@ -25,6 +25,7 @@ T = TypeVar("T")
 class Lifecycle:
     """What sessions ask of their manager.
 
+    :param on_store_error: what the adapters do where the store fails: "raise", or "unavailable".
     :param find_cookies: returns the values of our cookie in a Cookie header.
     """
 
@@ -41,7 +42,9 @@ class Lifecycle:
         timeouts: Timeouts,
         events: Events,
         clock: Callable[[], float],
+        on_store_error: str,
     ) -> None:
+        self.on_store_error = on_store_error
         self._records, self._succession, self._signer = records, succession, signer
         self._codec, self._timeouts, self._events = records.codec, timeouts, events
         self._find_cookies, self._cookies = find_cookies, cookies

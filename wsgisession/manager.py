@@ -189,6 +189,7 @@ class SessionManager:
             timeouts=self._timeouts,
             events=self._events,
             clock=clock,
+            on_store_error=on_store_error,
         )
         self._warned = False
 

@@ -95,6 +95,8 @@ class State:
 class Keeper(Protocol):
     """What a session asks of its manager."""
 
+    on_store_error: str
+
     @property
     def user_keys(self) -> tuple[str, ...]:
         """The keys under which a user may stand, ours first."""

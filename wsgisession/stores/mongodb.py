@@ -13,8 +13,8 @@ import pymongo
 from bson import ObjectId
 from pymongo import IndexModel, MongoClient, ReadPreference, uri_parser
 from pymongo.collection import Collection
-from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidURI, OperationFailure, PyMongoError
 from pymongo.errors import ConfigurationError as DriverConfigurationError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidURI, OperationFailure, PyMongoError
 
 from ..errors import ConfigurationError, StoreError
 from .base import PerProcess, Record, Store, StoreURL, identifier, restart_is_due, seconds

@@ -89,8 +89,8 @@ return 1
 """)
 
 # now, sets, handle, the new ttl or '', '=' and the user whose set has the handle. Answers with the value, or in a list
-# where it was not restarted: in a cluster, where the set is elsewhere, until the user's set has the handle; and on a server
-# that is out of memory, which can still be read.
+# where it was not restarted: in a cluster, where the set is elsewhere, as long as that lacks the handle; and where the
+# server is out of memory, which does not keep it from reading.
 _RESTART = _script("""
 local sets, handle, given, holder = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local value = read('GET', KEYS[1])

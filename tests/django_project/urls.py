@@ -1,0 +1,86 @@
+from django.contrib import admin, messages
+from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
+from django.http import HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+
+def untouched(request):
+    return HttpResponse("untouched")
+
+
+def count(request):
+    request.session["count"] = request.session.get("count", 0) + 1
+    return HttpResponse(str(request.session["count"]))
+
+
+def nested(request):
+    request.session.setdefault("cart", [])
+    request.session["cart"].append(1)
+    request.session.modified = True
+    return HttpResponse(str(len(request.session["cart"])))
+
+
+def show(request):
+    return JsonResponse({"data": {key: str(value) for key, value in request.session.items()}})
+
+
+def put(request, key, value):
+    request.session[key] = value
+    return HttpResponse("ok")
+
+
+@csrf_exempt
+def sign_in(request):
+    user = authenticate(request, username="ada", password=request.POST["password"])
+    login(request, user)
+    return HttpResponse(request.session.session_key or "")
+
+
+def sign_out(request):
+    logout(request)
+    return HttpResponse("bye")
+
+
+def new_password(request):
+    request.user.set_password("another")
+    request.user.save()
+    update_session_auth_hash(request, request.user)
+    return HttpResponse("changed")
+
+
+def say(request):
+    messages.info(request, "hello")
+    return HttpResponse("said")
+
+
+def hear(request):
+    return HttpResponse(",".join(str(message) for message in messages.get_messages(request)))
+
+
+def expiry(request, seconds):
+    request.session["a"] = 1
+    request.session.set_expiry(seconds)
+    return HttpResponse("ok")
+
+
+def clear(request):
+    request.session.flush()
+    return HttpResponse("cleared")
+
+
+urlpatterns = [
+    path("", untouched),
+    path("count", count),
+    path("nested", nested),
+    path("show", show),
+    path("put/<key>/<value>", put),
+    path("sign-in", sign_in),
+    path("sign-out", sign_out),
+    path("new-password", new_password),
+    path("say", say),
+    path("hear", hear),
+    path("expiry/<int:seconds>", expiry),
+    path("clear", clear),
+    path("admin/", admin.site.urls),
+]
