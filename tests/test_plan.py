@@ -35,6 +35,7 @@ PLAN = """
     stores
     stores.memory stores.sqlite stores.redis stores.postgresql stores.mongodb
     stores.libpq stores.redis_wire
+    stores.redis_url
     session cookies signing codec merge headers events timeouts stores.base
     content
 

@@ -11,7 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -24,18 +24,29 @@ _MARK = "~"
 _MARK_IN_TEXT = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
 _MAX_DEPTH = 100
 _MAX_INT_BITS = 10_000
-_UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
+_UNREADABLE = (
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
+_Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # seconds since the epoch, as datetime can show
+
+
 class _More(msgspec.Struct, frozen=True, omit_defaults=True):
     """What only some sessions have."""
 
-    authenticated: float | None = None
-    issued: float | None = None
+    authenticated: _Time | None = None
+    issued: _Time | None = None
     cookie: dict[str, Any] | None = None
     client: tuple[str, str] | None = None
 
@@ -43,7 +54,7 @@ class _More(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Envelope(msgspec.Struct, array_like=True, frozen=True, tag="ws1"):
     """A record's text: ``["ws1", created_at, more, data]``. The tag is the mark of the format."""
 
-    created: float
+    created: _Time
     more: _More | None
     data: msgspec.Raw
 
@@ -199,7 +210,8 @@ def _check_depth(depth: int) -> None:
 
 
 def _tagged_set(value: set[Any] | frozenset[Any], depth: int) -> list[Any]:
-    return sorted((_tagged(item, depth) for item in value), key=_encode)  # equal sets have equal texts
+    _check_depth(depth)
+    return sorted((_tagged(item, depth) for item in value), key=repr)  # equal sets have equal texts
 
 
 def _tagged_time(value: time) -> str:
@@ -265,7 +277,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "~timedelta": lambda inner: timedelta(*inner),
     "~decimal": Decimal,
     "~uuid": UUID,
-    "~markup": Markup,
+    "~markup": lambda inner: Markup(_untagged(inner)),  # noqa: S704 - it was one when it was written
 }
 
 

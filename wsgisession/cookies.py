@@ -18,10 +18,11 @@ MOST_CANDIDATES = 8
 
 LONGEST_HEADER = 64 * 1024
 LONGEST_LIFETIME = timedelta(days=400).total_seconds()  # RFC 6265bis section 5.5
-_LONGEST_PAIR = 4096  # octets of name and value: RFC 6265bis section 5.6
+_LONGEST_NAME = 256  # octets; our values have at most 172, and the pair may have 4096: RFC 6265bis section 5.6
 _LONGEST_ATTRIBUTE = 1024
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[ -:<-~]*")
+_DOMAIN = re.compile(r"\.?(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 _PREFIXES = ("__secure-", "__host-", "__http-")  # RFC 6265bis section 4.1.3, layered-cookies draft
 _THE_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -62,8 +63,10 @@ class CookieOptions:
             raise ConfigurationError(f'the cookie path {self.path!r} must start with "/"')
         if self.domain is not None:
             _check_attribute("domain", self.domain)
-            if not self.domain:
-                raise ConfigurationError("the cookie domain is empty; give None for this host alone")
+            if not _DOMAIN.fullmatch(self.domain):
+                raise ConfigurationError(
+                    f"the cookie domain {self.domain!r} is no bare host name; give None for this host alone"
+                )
 
     def _check_max_age(self) -> None:
         age = self.max_age
@@ -81,8 +84,10 @@ class CookieOptions:
         object.__setattr__(self, "same_site", known[self.same_site.lower()])
 
     def _check_flags(self) -> None:
-        if self.secure not in (True, False, "auto"):
+        if self.secure != "auto" and not isinstance(self.secure, bool):
             raise ConfigurationError('the cookie\'s secure must be True, False or "auto"')
+        if not isinstance(self.http_only, bool) or not isinstance(self.partitioned, bool):
+            raise ConfigurationError("the cookie's http_only and partitioned must be True or False")
         if self.secure is False and self.same_site == "None":
             raise ConfigurationError("browsers refuse SameSite=None without Secure; leave secure out or set it to True")
         if self.secure is False and self.partitioned:
@@ -98,7 +103,7 @@ class CookieOptions:
 
         :raises ConfigurationError: RFC 6265bis sections 4.1.3 and 5.6, prefixes compared without case.
         """
-        if not _TOKEN.fullmatch(name) or len(name) > 256:
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name) or len(name) > _LONGEST_NAME:
             raise ConfigurationError(f"the cookie name {name!r} is not a token of RFC 9110 section 5.6.2")
         lower = name.lower()
         host, http = lower.startswith("__host-"), lower.startswith(("__http-", "__host-http-"))
@@ -137,12 +142,10 @@ def cookie_finder(name: str) -> Callable[[str], Iterable[str]]:
 
     The name is exact and case-sensitive (RFC 6265bis section 5.4). A header of over 64 KiB has none.
     """
-    # The name alone settles most requests without a look at what else is in the header.
-    needle = name + "="
     pattern = re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=[ \t]*([^;]*)")
 
     def find(header: str) -> Iterable[str]:
-        if (needle not in header and name not in header) or len(header) > LONGEST_HEADER:
+        if name not in header or len(header) > LONGEST_HEADER:  # which settles most requests without a closer look
             return ()
         found = []
         for match in pattern.finditer(header):
@@ -161,7 +164,9 @@ def is_plain_loopback(scheme: str, host: str) -> bool:
     """
     if scheme != "http":
         return False
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    name = host[1:].partition("]")[0] if host.startswith("[") else host
+    if name.count(":") == 1:
+        name = name.partition(":")[0]
     if name.lower() == "localhost":
         return True
     try:

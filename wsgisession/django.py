@@ -348,7 +348,7 @@ def _unavailable(session: object, error: StoreError) -> HttpResponse:
 
 
 def _follow_django(session: EnvironSession) -> None:
-    state = session.session.peek()
+    state = session.session.state
     if state is None:
         return
     if state.origin is Origin.LOADED and not state.data and session.session.is_modified:

@@ -6,6 +6,7 @@ import hmac
 import os
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections.abc import Sequence
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -78,7 +79,8 @@ def parse_keys(encryption_key: str | bytes | Sequence[str | bytes]) -> tuple[byt
 
     :raises ConfigurationError: for anything else.
     """
-    given = [encryption_key] if isinstance(encryption_key, (str, bytes)) else list(encryption_key)
+    several = isinstance(encryption_key, Sequence) and not isinstance(encryption_key, (str, bytes))
+    given: Sequence[Any] = encryption_key if several else [encryption_key]
     if not given:
         raise ConfigurationError(f"the list of encryption keys is empty; {_CURE}")
     return tuple(_key(one) for one in given)

@@ -15,9 +15,12 @@ UNAVAILABLE = "Sessions are not available at the moment. Please try again in a f
 Environ = dict[str, Any]
 
 
-def key_of(name: str) -> str:
-    """Return the environ's key for the session of one cookie name, where several middlewares wrap the app."""
-    return f"{KEY}.{name}"
+def session_named(environ: Environ, name: str) -> Session | None:
+    """Return the session of this cookie name, of those that several middlewares put around the app."""
+    session = environ.get(KEY)
+    while isinstance(session, Session) and session.keeper.name != name:
+        session = session.enclosing
+    return session if isinstance(session, Session) else None
 
 
 def get_session(environ: Environ, name: str | None = None) -> Session:
@@ -26,7 +29,7 @@ def get_session(environ: Environ, name: str | None = None) -> Session:
     :param name: the cookie name of the one meant, where several middlewares wrap the app; left out: the innermost.
     :raises SessionError: where no middleware put one there.
     """
-    session = environ.get(KEY if name is None else key_of(name))
+    session = environ.get(KEY) if name is None else session_named(environ, name)
     if not isinstance(session, Session):
         raise SessionError(
             "this request has no session: wrap the app, app = SessionMiddleware(app, secret=...), and check that the"

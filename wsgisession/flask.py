@@ -51,7 +51,7 @@ class FlaskSession(Session, SessionMixin):
 
     outer: Session | None = None
     manager: SessionManager
-    _seen = False
+    _seen = _sealed = False
 
     @property
     def new(self) -> bool:  # type: ignore[override]
@@ -81,14 +81,18 @@ class FlaskSession(Session, SessionMixin):
 
     def open(self) -> State:
         """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
-        if self._state is None and self.outer is not None:
-            self._state = self.outer.open()
+        if self.state is None and self.outer is not None:
+            self.state = self.outer.open()
         return super().open()
 
     @property
     def is_sealed(self) -> bool:
         """Whether the headers have left."""
         return self._sealed or (self.outer is not None and self.outer.is_sealed)
+
+    @is_sealed.setter
+    def is_sealed(self, value: bool) -> None:
+        self._sealed = value
 
 
 class _Interface(SessionInterface):
@@ -136,13 +140,13 @@ class _Interface(SessionInterface):
             return
         manager = session.manager
         try:
-            reply = manager.commit(session, **request_of(_request_environ(session), with_client=manager.track_client))
+            reply = manager.commit(session, **request_of(request.environ, with_client=manager.track_client))
         except StoreError:
             if manager.on_store_error == "raise":
                 raise
             _make_unavailable(response)
             return
-        session.seal()
+        session.is_sealed = True
         if reply is not NOTHING:
             response.headers = Headers(with_reply(list(response.headers), reply))
         if response.is_streamed:
@@ -270,14 +274,14 @@ def _strengthened(secret: str | bytes) -> str | bytes:
 
 
 def _face_of(outer: Session) -> FlaskSession:
-    session = FlaskSession(outer.keeper, outer.visit, outer.peek())
-    session.outer = outer
+    session = FlaskSession(outer.keeper, outer.visit)
+    session.outer, session.state = outer, outer.state
     return session
 
 
 def _follow_flask(app: Flask, session: FlaskSession) -> None:
     """Do what Flask does at this point: drop a session that became empty, give a permanent one its lifetime."""
-    state = session.peek()
+    state = session.state
     if state is None:
         return
     if state.origin is Origin.LOADED and not state.data and session.is_modified:
@@ -294,13 +298,6 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
 def _manager_of(app: Flask) -> SessionManager | None:
     interface = app.session_interface
     return interface.manager(app) if isinstance(interface, _Interface) else None
-
-
-def _request_environ(session: FlaskSession) -> dict[str, Any]:
-    assert session.visit is not None
-    environ = session.visit[1]
-    assert isinstance(environ, dict)
-    return environ
 
 
 def _unavailable(error: StoreError) -> Response:

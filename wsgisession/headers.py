@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from werkzeug.http import parse_cache_control_header, parse_list_header
+from werkzeug.http import parse_list_header
 
 Headers = list[tuple[str, str]]
 
+_DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma may stand in quotes
 _CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
 
 
@@ -59,15 +61,18 @@ def _varying(present: str) -> str:
 
 
 def _private(present: str) -> str:
-    """Keep shared caches away from a response that carries a session cookie (ASVS 5.0 14.3.2)."""
-    if not present:
+    """Keep shared caches away from a response that carries a session cookie (ASVS 5.0 14.3.2).
+
+    A ``private`` that names fields would let them keep the rest (RFC 9111 section 5.2.2.7): it becomes a plain one.
+    """
+    directives = [directive for found in _DIRECTIVE.findall(present) if (directive := found.strip())]
+    if not directives:
         return "no-store"
-    directives = parse_cache_control_header(present)
-    kept = {name: value for name, value in directives.items() if name not in ("public", "s-maxage")}
-    if "no-store" not in kept:
-        kept.setdefault("private", None)
-    return ", ".join(name if value is None else f"{name}={_quoted(value)}" for name, value in kept.items())
+    kept = [directive for directive in directives if _name(directive) not in ("public", "s-maxage", "private")]
+    if "no-store" not in map(_name, kept):
+        kept.insert(0, "private")  # in front, where no quote that the app left open can swallow it
+    return ", ".join(kept)
 
 
-def _quoted(value: str) -> str:
-    return value if value.replace("-", "").isalnum() else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _name(directive: str) -> str:
+    return directive.partition("=")[0].strip().lower()

@@ -44,7 +44,7 @@ class Lifecycle:
         clock: Callable[[], float],
         on_store_error: str,
     ) -> None:
-        self.on_store_error = on_store_error
+        self.name, self.on_store_error = cookies.name, on_store_error
         self._records, self._succession, self._signer = records, succession, signer
         self._codec, self._timeouts, self._events = records.codec, timeouts, events
         self._find_cookies, self._cookies = find_cookies, cookies
@@ -142,8 +142,11 @@ class Lifecycle:
 
     def touch(self, state: State) -> None:
         """Restart the idle timeout in the store."""
-        if state.record is not None and self._records.touch(handle_of(state), state.content):
-            self._events.emit("touched", state.handle)
+        if state.record is None or not self._records.touch(handle_of(state), state.content):
+            return
+        ttl = self._records.ttl(state.content)
+        state.record = msgspec.structs.replace(state.record, ttl=ttl, expires_at=self._clock() + ttl)
+        self._events.emit("touched", state.handle)
 
     def destroy(self, state: State) -> None:
         """End the session's records, and make the state that of a new session."""
@@ -161,17 +164,19 @@ class Lifecycle:
     def transact(self, state: State, function: Callable[[], T]) -> T:
         """Apply the function and write, again from fresh data where another writer came between.
 
+        Where either fails, the data are again what they were.
+
         :raises SessionGone: where the record has ended.
         """
         while True:
             before = self._codec.dump(state.data)
             try:
                 result = function()
+                if self._written(state):
+                    return result
             except BaseException:
                 adopt(state.data, self._codec.parse(before))
                 raise
-            if self._written(state):
-                return result
             theirs = self._records.load(handle_of(state), restart=False)
             if theirs is None:
                 raise SessionGone(GONE)

@@ -144,7 +144,8 @@ class SessionManager:
         self.on_store_error, self.track_client = on_store_error, track_client
         self._most_sessions = max_sessions_per_user
         self._resave, self._save_uninitialized, self._rolling = resave, save_uninitialized, rolling
-        self._unset, self._on_gone = unset, on_gone
+        self.is_lazy = not (resave or save_uninitialized or rolling)
+        self._unset, self._on_gone, self._has_genid = unset, on_gone, genid is not None
         self._clock, self._random, self._genid = clock, random, genid
         self.user_keys = user_keys(user_key)
         self.signer = IDSigner(parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
@@ -204,7 +205,8 @@ class SessionManager:
         :param context: what ``genid`` gets: the environ.
         :param face: the class of the session, for frameworks that expect more of it.
         """
-        return face(self.lifecycle, (cookie_header, context))
+        # Kept only for who needs it: the environ holds the session, and a cycle is work for the garbage collector.
+        return face(self.lifecycle, (cookie_header, context if self._has_genid else None))
 
     def commit(
         self,
@@ -223,12 +225,13 @@ class SessionManager:
         :param client: the IP address and user agent of the request, for ``track_client``.
         :raises StoreError: where the store failed; the response must not be a success then.
         """
-        state = session.peek()
+        state = session.state
         if state is None:
             if not (dropped or self._wants_touch(session)):
                 return NOTHING
             state = session.open()
         if dropped and self._unset == "keep":
+            state.leave_unwritten()
             return Reply(vary=state.accessed)
         if dropped:
             self.lifecycle.destroy(state)
@@ -252,8 +255,11 @@ class SessionManager:
 
         :raises StoreError: where the store failed.
         """
-        state = session.peek()
-        if state is None or (text := self.lifecycle.changed_text(state)) is None:
+        state = session.state
+        if state is None:
+            return
+        text = self.lifecycle.changed_text(state)
+        if text is None and not state.cookie_changed:
             return
         if state.record is None:
             logger.error("a new session was changed after the headers had left: the changes are lost")
@@ -265,7 +271,7 @@ class SessionManager:
 
     def abandon(self, session: Session) -> None:
         """Take back a record whose cookie will never leave, because the app failed."""
-        state = session.peek()
+        state = session.state
         if state is not None and state.unsent and state.handle is not None:
             self.records.forget(state.handle)
 
@@ -283,7 +289,11 @@ class SessionManager:
     def load(self, handle: str) -> Session | None:
         """Return the session with this handle, or None. Not counted as activity of its user."""
         loaded = self.records.load(handle, restart=False) if _is_handle(handle) else None
-        return None if loaded is None else Session(self.lifecycle, None, self.lifecycle.loaded_state(loaded))
+        if loaded is None:
+            return None
+        session = Session(self.lifecycle, None)
+        session.state = self.lifecycle.loaded_state(loaded)
+        return session
 
     @contextlib.contextmanager
     def edit(self, handle: str) -> Iterator[Session]:
@@ -341,6 +351,7 @@ class SessionManager:
     # Inside.
 
     def _note_gone(self, state: State) -> None:
+        state.leave_unwritten()
         self._events.emit("gone", state.handle, detail="it ended while the request ran; nothing was written")
         if self._on_gone == "raise":
             raise SessionGone("the session was destroyed, revoked or expired while this request ran")

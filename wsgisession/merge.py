@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from datetime import datetime, time
 from decimal import Decimal
@@ -14,8 +15,8 @@ def merge(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) ->
     """Put the changes from ``base`` to ``mine`` onto ``theirs``, and return a new dict; the arguments stay unchanged.
 
     Dicts merge key by key at any depth, deletions included. Two lists that both only grew keep both tails, theirs
-    first. Where both changed any other value, mine is the later writer's and stays. What they deleted stays deleted
-    inside a dict or list that I added to: only my additions come back.
+    first. Where both changed any other value, mine is the later writer's and stays. A dict that they deleted or put
+    another value in place of, or a list that they deleted, stays away: only what I added to it comes back.
 
     Laws: no change is the identity on either side; changes of different keys commute; a deletion survives where the
     other side left the key alone; without lists, the result is what one of the two orders of writing could have made.
@@ -35,18 +36,11 @@ def _merged(key: str, base: dict[str, Any], mine: dict[str, Any], theirs: dict[s
         return my
     if type(my) is dict and type(their) is dict:
         return merge(was if type(was) is dict else {}, my, their)
+    if type(my) is dict and type(was) is dict:
+        return merge(was, my, {}) or their
     if type(my) is list and type(their) is list and type(was) is list and _grew(was, my) and _grew(was, their):
         return their + my[len(was) :]
-    if their is _MISSING:
-        return _additions(was, my)
-    return my
-
-
-def _additions(was: Any, my: Any) -> Any:
-    """What I added to a value that they deleted meanwhile."""
-    if type(was) is dict and type(my) is dict:
-        return merge(was, my, {}) or _MISSING
-    if type(was) is list and type(my) is list and _grew(was, my):
+    if their is _MISSING and type(my) is list and type(was) is list and _grew(was, my):
         return my[len(was) :]
     return my
 
@@ -57,16 +51,22 @@ def _grew(was: list[Any], now: list[Any]) -> bool:
 
 def adopt(mine: dict[str, Any], merged: dict[str, Any]) -> None:
     """Make ``mine`` equal to ``merged`` in place: a dict or list that the app took out of it stays part of it."""
+    _adopt(mine, copy.deepcopy(merged), set())  # a copy, for it may be made of parts of mine
+
+
+def _adopt(mine: dict[str, Any], merged: dict[str, Any], kept: set[int]) -> None:
     for key in mine.keys() - merged.keys():
         del mine[key]
     for key, value in merged.items():
-        own = mine.get(key)
-        if type(own) is dict and type(value) is dict:
-            adopt(own, value)
-        elif type(own) is list and type(value) is list:
-            own[:] = value
-        else:
+        own: Any = mine.get(key)
+        if type(own) is not type(value) or type(own) not in (dict, list) or id(own) in kept:
             mine[key] = value
+            continue
+        kept.add(id(own))  # one that stands under two keys becomes two
+        if type(own) is dict:
+            _adopt(own, value, kept)
+        else:
+            own[:] = value
 
 
 def same(one: Any, other: Any) -> bool:
@@ -79,11 +79,23 @@ def same(one: Any, other: Any) -> bool:
     if kind is list or kind is tuple:
         return len(one) == len(other) and all(map(same, one, other))
     if kind is set or kind is frozenset:
-        return sorted(map(repr, one)) == sorted(map(repr, other))
-    if kind in _COMPARED_BY_REPR:
-        return repr(one) == repr(other)
+        return len(one) == len(other) and sorted(map(_text, one)) == sorted(map(_text, other))
+    if kind in _COMPARED_AS_TEXT:
+        return _text(one) == _text(other)
     return bool(one == other)
 
 
 # Equal is not the same: NaN is NaN here, -0.0 is not 0.0, 1.10 is not 1.1, noon in Paris is not 11:00 in London.
-_COMPARED_BY_REPR = frozenset({float, Decimal, datetime, time})
+_COMPARED_AS_TEXT = frozenset({float, Decimal, datetime, time})
+
+
+def _text(value: Any) -> str:
+    """Return a text that values have in common exactly where they are the same: what a set can hold, and numbers."""
+    kind = type(value)
+    if kind is frozenset:
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"
+    if kind is tuple:
+        return f"({', '.join(map(_text, value))})"
+    if kind is datetime or kind is time:
+        return f"{kind.__name__} {value.isoformat()}"  # as it is stored: without the name of the zone
+    return repr(value)

@@ -48,7 +48,7 @@ def cookie_options(cookie: CookieOptions | Mapping[str, Any] | None) -> CookieOp
     if isinstance(cookie, CookieOptions):
         return cookie
     try:
-        return CookieOptions(**(cookie or {}))
+        return CookieOptions(**({} if cookie is None else cookie))
     except TypeError:
         known = ", ".join(CookieOptions.__dataclass_fields__)
         raise ConfigurationError(f"cookie must be a CookieOptions, or a dict with names among {known}") from None
@@ -82,7 +82,7 @@ def check_callables(**given: object) -> None:
 
 def user_keys(user_key: str | Sequence[str]) -> tuple[str, ...]:
     """Return the keys that a user may stand under."""
-    keys = (user_key,) if isinstance(user_key, str) else tuple(user_key)
+    keys = tuple(user_key) if isinstance(user_key, (list, tuple)) else (user_key,)
     if not keys or not all(isinstance(key, str) and key for key in keys):
         raise ConfigurationError("user_key must be a key of the session, or several")
     return keys

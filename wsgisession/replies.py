@@ -8,6 +8,7 @@ from typing import Any
 
 from .cookies import CookieOptions, expire_cookie, is_plain_loopback, set_cookie
 from .decisions import Send
+from .errors import ConfigurationError
 from .events import logger
 from .records import Records
 from .session import State
@@ -30,11 +31,14 @@ class CookieWriter:
         self._warned = False
 
     def options_of(self, own: dict[str, Any] | None) -> CookieOptions:
-        """Return the cookie settings of a session: the manager's of today, and its own."""
+        """Return the cookie settings of a session: the manager's of today, and its own as far as they go together."""
         if not own:
             return self._options
         values = {name: getattr(self._options, name) for name in CookieOptions.__dataclass_fields__}
-        return CookieOptions(**{**values, **{name: value for name, value in own.items() if name in values}})
+        try:
+            return CookieOptions(**{**values, **{name: value for name, value in own.items() if name in values}})
+        except ConfigurationError:  # the operator has changed the others since: no visitor's mistake
+            return self._options
 
     def header(self, state: State, send: Send, *, scheme: str, host: str) -> str | None:
         """Return the Set-Cookie value that was decided on, or None.

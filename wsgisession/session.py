@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 import msgspec
 
 from .content import Content, Loaded
-from .errors import HeadersSentError, SessionError
+from .errors import HeadersSentError, SessionError, SessionGone
 
 T = TypeVar("T")
 
@@ -91,10 +91,15 @@ class State:
         """Whether the app changed this session's own cookie settings."""
         return self.cookie is not None and self.cookie.changed
 
+    def leave_unwritten(self) -> None:
+        """Forget that anything changed: what was is not written at the end of the body either."""
+        self.exposed, self.cookie = False, None
+
 
 class Keeper(Protocol):
     """What a session asks of its manager."""
 
+    name: str
     on_store_error: str
 
     @property
@@ -143,12 +148,26 @@ class Session(MutableMapping[str, Any]):
 
     Nothing is parsed, verified or fetched before it is first touched. Changes, nested ones included, are written
     before the response's headers leave. Made by a `SessionManager`, never by hand.
+
+    :ivar keeper: the manager's side of all its sessions. For adapters.
+    :ivar visit: the Cookie header and the context of the request; None for a session opened by its handle. For
+        adapters.
     """
 
-    __slots__ = ("__weakref__", "_keeper", "_sealed", "_state", "_visit")
+    state: State | None = None
+    """The manager's side of the session; None before it was touched. For adapters."""
 
-    def __init__(self, keeper: Keeper, visit: Visit | None, state: State | None = None) -> None:
-        self._keeper, self._visit, self._state, self._sealed = keeper, visit, state, False
+    is_sealed = False
+    """Whether the headers have left, so that a session without a cookie can no longer be written to. For adapters."""
+
+    enclosing: Session | None = None
+    """The session of another cookie, whose middleware encloses this one's. For adapters."""
+
+    is_enclosing = False
+    """Whether another middleware inside put a session of its own in this one's place. For adapters."""
+
+    def __init__(self, keeper: Keeper, visit: Visit | None) -> None:
+        self.keeper, self.visit = keeper, visit
 
     # The mapping.
 
@@ -179,7 +198,7 @@ class Session(MutableMapping[str, Any]):
         self._changing().data.clear()
 
     def __repr__(self) -> str:
-        state = self._state
+        state = self.state
         if state is None:
             return "<Session, not read yet>"
         return f"<Session {state.handle or 'without a record'}>"
@@ -206,13 +225,13 @@ class Session(MutableMapping[str, Any]):
     @property
     def is_accessed(self) -> bool:
         """Whether anybody has looked at the session in this request."""
-        return self._state is not None and self._state.accessed
+        return self.state is not None and self.state.accessed
 
     @property
     def is_modified(self) -> bool:
         """Whether the data differ from what the store holds, nested changes included."""
-        state = self._state
-        return state is not None and (state.moved or self._keeper.is_changed(state))
+        state = self.state
+        return state is not None and (state.moved or self.keeper.is_changed(state))
 
     @property
     def is_empty(self) -> bool:
@@ -222,19 +241,19 @@ class Session(MutableMapping[str, Any]):
     @property
     def user_id(self) -> Any:
         """Whose session this is: the first value under the manager's ``user_key``, or None."""
-        return first_user(self._accessed().data, self._keeper.user_keys)
+        return first_user(self._accessed().data, self.keeper.user_keys)
 
     @property
     def user(self) -> Any:
         """What the manager's ``user_loader(user_id)`` returned, loaded once per request, or None."""
-        return self._keeper.user(self._accessed())
+        return self.keeper.user(self._accessed())
 
     @property
     def cookie(self) -> SessionCookie:
         """This session's own cookie settings; a change goes to the client and stays with the record."""
         state = self._accessed()
         if state.cookie is None:
-            state.cookie = self._keeper.new_cookie(state)
+            state.cookie = self.keeper.new_cookie(state)
         return state.cookie
 
     @property
@@ -257,7 +276,7 @@ class Session(MutableMapping[str, Any]):
     @property
     def expires_at(self) -> datetime:
         """When the session ends unless it is used: the idle timeout from now, at most the absolute timeout."""
-        return as_datetime(self._keeper.expiry(self._accessed()))
+        return as_datetime(self.keeper.expiry(self._accessed()))
 
     # What the app can ask for.
 
@@ -272,16 +291,16 @@ class Session(MutableMapping[str, Any]):
         state = self._accessed()
         if self.is_sealed:
             raise HeadersSentError("a new session ID needs a cookie, but the headers have left; regenerate earlier")
-        if self._visit is None:
+        if self.visit is None:
             raise SessionError("a session opened by its handle cannot get a new ID: no response would carry it")
         if state.record is not None and state.handle is not None:
             state.superseded.append(Loaded(state.handle, state.record, state.content, {}))
             state.record, state.unsent = None, False
         state.moved = True
-        self._keeper.mint(state)
+        self.keeper.mint(state)
         if not keep_data:
             state.keeps_data = False
-            state.data.clear()
+            self.clear()
 
     def login(self, user_id: Any, **data: Any) -> None:
         """Regenerate the ID, then set the user and the data (ASVS 5.0 7.2.4). Restarts both timeouts.
@@ -295,12 +314,12 @@ class Session(MutableMapping[str, Any]):
         if user_id is None:
             raise ValueError("login needs a user; to end a login, call logout")
         self.regenerate()
-        state = self._accessed()
+        state = self._changing()
         state.authenticated = True
-        state.content = msgspec.structs.replace(state.content, authenticated_at=self._keeper.now(), issued_at=None)
-        for key in self._keeper.user_keys[1:]:
+        state.content = msgspec.structs.replace(state.content, authenticated_at=self.keeper.now(), issued_at=None)
+        for key in self.keeper.user_keys[1:]:
             state.data.pop(key, None)
-        state.data[self._keeper.user_keys[0]] = user_id
+        state.data[self.keeper.user_keys[0]] = user_id
         state.data.update(data)
 
     def destroy(self) -> None:
@@ -310,7 +329,7 @@ class Session(MutableMapping[str, Any]):
 
         :raises StoreError: where the record could not be deleted; the session then goes on.
         """
-        self._keeper.destroy(self._accessed())
+        self.keeper.destroy(self._accessed())
 
     def logout(self, *, clear_site_data: bool = False) -> None:
         """End the session as `destroy` does.
@@ -327,18 +346,18 @@ class Session(MutableMapping[str, Any]):
         :raises SessionGone: where the record has ended.
         :raises HeadersSentError: for a new session after the headers left.
         """
-        self._keeper.save(self._changing())
+        self.keeper.save(self._changing())
 
     def reload(self) -> None:
         """Read the session again from the store; unsaved changes are dropped.
 
         :raises SessionGone: where the record has ended.
         """
-        self._keeper.reload(self._accessed())
+        self.keeper.reload(self._accessed())
 
     def touch(self) -> None:
         """Restart the idle timeout in the store now."""
-        self._keeper.touch(self._accessed())
+        self.keeper.touch(self._accessed())
 
     def transaction(self, function: Callable[[Session], T]) -> T:
         """Apply ``function(session)`` and write at once, again from fresh data if another writer came between.
@@ -347,43 +366,20 @@ class Session(MutableMapping[str, Any]):
 
         :raises SessionGone: where the record has ended.
         """
-        return self._keeper.transact(self._changing(), lambda: function(self))
+        return self.keeper.transact(self._changing(), lambda: function(self))
 
     # Inside.
 
-    def peek(self) -> State | None:
-        """Return the manager's side of this session, or None before it was touched. For adapters."""
-        return self._state
-
     def open(self) -> State:
         """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
-        state = self._state
+        state = self.state
         if state is None:
-            assert self._visit is not None
-            state = self._state = self._keeper.find(self._visit)
+            assert self.visit is not None
+            state = self.state = self.keeper.find(self.visit)
         return state
 
-    def seal(self) -> None:
-        """Note that the headers have left: a session without a cookie can no longer be written to. For adapters."""
-        self._sealed = True
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the headers have left."""
-        return self._sealed
-
-    @property
-    def keeper(self) -> Keeper:
-        """The manager's side of all its sessions. For adapters."""
-        return self._keeper
-
-    @property
-    def visit(self) -> Visit | None:
-        """The Cookie header and the context of the request. For adapters."""
-        return self._visit
-
     def _accessed(self) -> State:
-        state = self._state
+        state = self.state
         if state is None:
             state = self.open()
         state.accessed = True
@@ -391,17 +387,24 @@ class Session(MutableMapping[str, Any]):
 
     def _changing(self) -> State:
         state = self._accessed()
-        if self.is_sealed and state.record is None:
+        if state.record is None:
+            self._check_startable()
+        state.exposed = True
+        return state
+
+    def _check_startable(self) -> None:
+        """Check that a response can still carry the cookie of a new session."""
+        if self.visit is None:
+            raise SessionGone("the session has ended, and one opened by its handle cannot start another")
+        if self.is_sealed:
             raise HeadersSentError(
                 "a new session needs a cookie, but the headers have left; write to the session before the first chunk"
             )
-        state.exposed = True
-        return state
 
     def _identified(self) -> State:
         state = self._accessed()
         if state.handle is None:
-            self._keeper.mint(state)
+            self.keeper.mint(state)
         return state
 
 

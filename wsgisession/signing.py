@@ -7,6 +7,7 @@ import hmac
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
+from typing import Any
 
 from itsdangerous import BadSignature, Signer
 from itsdangerous.signer import SigningAlgorithm
@@ -17,7 +18,7 @@ CURE = "make one with: wsgisession secret (or: python -c 'import secrets; print(
 _SHORTEST = 16
 _KNOWN = re.compile(
     rb"(?i)keyboard[ _-]?cat|change[ _-]?(me|this|it)\b|your[ _-]?secret|super[ _-]?secret|django-insecure-"
-    rb"|^(my|a|the)?[ _-]?(secret|password|development|dev|test|example)[ _-]?(key|string)?[\d!_-]*$"
+    rb"|^(my|a|the)?[ _-]?(secret|password|development|dev|test|example)[ _-]?(key|string)?[\d! _-]*$"
     rb"|192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf"
 )
 
@@ -31,16 +32,17 @@ def parse_secrets(secret: str | bytes | Sequence[str | bytes]) -> tuple[bytes, .
 
     :raises ConfigurationError: where there is none, or one is short, famous or of few different characters.
     """
-    given = [secret] if isinstance(secret, (str, bytes)) else list(secret)
+    several = isinstance(secret, Sequence) and not isinstance(secret, (str, bytes))
+    given: Sequence[Any] = secret if several else [secret]
     if not given:
         raise ConfigurationError(f"the list of secrets is empty; {CURE}")
     return tuple(_checked(one) for one in given)
 
 
-def _checked(secret: str | bytes) -> bytes:
+def _checked(secret: object) -> bytes:
     if not isinstance(secret, (str, bytes)):
         raise ConfigurationError(f"a secret must be str or bytes, not {type(secret).__name__}; {CURE}")
-    value = secret.encode() if isinstance(secret, str) else secret
+    value = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
     if len(value) < _SHORTEST:
         raise ConfigurationError(f"the secret has {len(value)} bytes and needs at least {_SHORTEST}; {CURE}")
     if _KNOWN.search(value) or len(set(value)) < 6:

@@ -72,7 +72,8 @@ class Succession:
                 self.mint(state)
             created = self._records.create(Loaded(handle_of(state), None, content, state.data))
             if created is not None:
-                state.record, state.content, state.unsent = created.record, content, True
+                take_over(state, created)
+                state.unsent = True
                 self._events.emit("regenerated" if state.moved else "created", state.handle)
                 return
             state.handle = None
@@ -222,5 +223,5 @@ def take_over(state: State, stored: Loaded) -> None:
     state.handle, state.record, state.content = stored.handle, stored.record, stored.content
     if stored.data is not state.data:
         adopt(state.data, stored.data)
-    if state.cookie is not None:
-        state.cookie.changed = False
+    if state.cookie_changed and state.cookie is not None:
+        state.cookie.changed, state.resend = False, True  # the record has it now, and the browser not yet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .environ import KEY, RETRY_AFTER, UNAVAILABLE, key_of, path_of, request_of
+from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of, session_named
 from .errors import StoreError
 from .headers import Headers, with_reply
 from .manager import SessionManager
@@ -30,21 +30,40 @@ class SessionMiddleware:
             raise TypeError("give SessionMiddleware a manager or options, not both")
         self.app = app
         self.manager = SessionManager(**options) if manager is None else manager
-        self._key = key_of(self.manager.name)
+        self._is_lazy = self.manager.is_lazy
+        self._is_everywhere = self.manager.cookie.path == "/"
+        self._warns_of_processes = not self.manager.store.shared
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app with a session in its environ."""
-        manager, key = self.manager, self._key
-        wrapped = environ.get(key)
-        if wrapped is not None and not wrapped.is_sealed:
+        manager, enclosing = self.manager, environ.get(KEY)
+        if enclosing is not None and self._stands_around(environ):
             return self.app(environ, start_response)
-        if manager.cookie.path != "/" and not manager.cookie.covers(path_of(environ)):
+        if not self._is_everywhere and not manager.cookie.covers(path_of(environ)):
             return self.app(environ, start_response)
-        if environ["wsgi.multiprocess"]:
-            manager.check_server(multiprocess=True)
+        if self._warns_of_processes:
+            manager.check_server(multiprocess=bool(environ["wsgi.multiprocess"]))
         session: Session = manager.open(environ.get("HTTP_COOKIE", ""), environ)
-        environ[KEY] = environ[key] = session
-        return _Response(manager, session, environ, start_response).of(self.app)
+        if enclosing is not None:
+            session.enclosing, enclosing.is_enclosing = enclosing, True
+        environ[KEY] = session
+        response = _Response(manager, session, environ, start_response)
+        try:
+            body = self.app(environ, response.start)
+        except BaseException as error:
+            return response.failed(error)
+        held = response.held
+        if session.state is None and type(body) is list and self._is_lazy and held and environ.get(KEY) is session:
+            # The fast path: nobody touched the session, and nobody can any more. The response leaves as it came.
+            session.is_sealed = True
+            start_response(*held)
+            return body
+        return response.with_body(body)
+
+    def _stands_around(self, environ: WSGIEnvironment) -> bool:
+        """Whether a middleware of the same cookie has put a session there, and its response has not begun yet."""
+        session = session_named(environ, self.manager.name)
+        return session is not None and not session.is_sealed
 
     def __repr__(self) -> str:
         return f"<SessionMiddleware {self.manager.name!r}>"
@@ -53,27 +72,25 @@ class SessionMiddleware:
 class _Response:
     """One response on its way: its headers are held until the first byte of the body."""
 
-    __slots__ = ("_environ", "_held", "_manager", "_send_to_server", "_server_write", "_session")
+    __slots__ = ("_environ", "_manager", "_send_to_server", "_server_write", "_session", "held")
 
     def __init__(
         self, manager: SessionManager, session: Session, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         self._manager, self._session, self._environ = manager, session, environ
         self._send_to_server = start_response
-        self._held: tuple[Any, ...] | None = None
+        self.held: tuple[Any, ...] | None = None
         self._server_write: Callable[[bytes], object] | None = None
 
-    def of(self, app: WSGIApplication) -> Iterable[bytes]:
-        """Run the app, and return the body: as it is where nothing can change any more, else watched."""
-        try:
-            body = app(self._environ, self._start_response)
-        except BaseException as error:
-            return self.failed(error)
-        if not self._is_whole(body) or (self._held is None and not self.headers_sent):
+    def with_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Return the body: as it is where the app has nothing more to say, else watched."""
+        is_whole = type(body) is list or self._is_whole(body)
+        if not is_whole or (self.held is None and self._server_write is None):
             return _Body(self, body)
         try:
             self.send_headers()
-            self._manager.finish(self._session)
+            if self._session.state is not None:
+                self._manager.finish(self._session)
         except BaseException as error:
             _close(body)
             return self.failed(error)
@@ -86,16 +103,16 @@ class _Response:
 
     def send_headers(self) -> None:
         """Write the session, and let the headers go with what they must carry for it."""
-        if self.headers_sent or self._held is None:
+        if self._server_write is not None or self.held is None:
             return
-        status, headers, *exc_info = self._held
-        reply = self._manager.commit(
-            self._session,
-            dropped=self._is_dropped(),
-            **request_of(self._environ, with_client=self._manager.track_client),
-        )
-        self._session.seal()
-        self._server_write = self._send_to_server(status, with_reply(headers, reply), *exc_info)
+        status, headers, *exc_info = self.held
+        environ, session = self._environ, self._session
+        request = request_of(environ, with_client=self._manager.track_client)
+        reply = self._manager.commit(session, dropped=self._is_dropped(), **request)
+        session.is_sealed = True
+        headers = with_reply(headers, reply)
+        self.held = None
+        self._server_write = self._send_to_server(status, headers, *exc_info)
 
     def failed(self, error: BaseException) -> Iterable[bytes]:
         """Return the response 503 for a store that failed, where that was asked for; else raise the error."""
@@ -104,8 +121,8 @@ class _Response:
         self._manager.abandon(self._session)
         if not isinstance(error, StoreError) or self._manager.on_store_error == "raise":
             raise error
-        self._session.seal()
-        self._held = None
+        self._session.is_sealed = True
+        self.held = None
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Retry-After", RETRY_AFTER),
@@ -118,15 +135,16 @@ class _Response:
         """Write what the app changed while the body was sent."""
         if not self.headers_sent:
             self._manager.abandon(self._session)
-            self._session.seal()
+            self._session.is_sealed = True
         self._manager.finish(self._session)
 
-    def _start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
-        if self.headers_sent:
+    def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+        """Be the app's ``start_response``: hold the headers."""
+        if self._server_write is not None:
             return self._send_to_server(status, headers, exc_info)  # it raises, as PEP 3333 asks
-        if self._held is not None and exc_info is None:
+        if self.held is not None and exc_info is None:
             raise AssertionError("start_response was called twice without exc_info")
-        self._held = (status, headers) if exc_info is None else (status, headers, exc_info)
+        self.held = (status, headers) if exc_info is None else (status, headers, exc_info)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -142,10 +160,8 @@ class _Response:
         return isinstance(wrapper, type) and isinstance(body, wrapper)
 
     def _is_dropped(self) -> bool:
-        """Whether the app set its session to None: that of the innermost middleware, the last that put one there."""
-        if self._environ.get(KEY) is not None:
-            return False
-        return [key for key in self._environ if key.startswith(f"{KEY}.")][-1] == key_of(self._manager.name)
+        """Whether the app set its session to None: that of the innermost middleware."""
+        return self._environ.get(KEY) is None and not self._session.is_enclosing
 
 
 class _Body:

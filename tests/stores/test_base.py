@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -15,7 +14,7 @@ from wsgisession.errors import ConfigurationError
 from wsgisession.stores import Record, StoreURL, open_store
 from wsgisession.stores.base import PerProcess, identifier, positive, restart_is_due, seconds
 from wsgisession.stores.memory import MemoryStore
-from wsgisession.testing.workbench import in_fork
+from wsgisession.testing.workbench import in_fork, in_parallel
 
 # Records
 
@@ -54,15 +53,15 @@ def test_opens_once_and_at_the_first_use():
 
 def test_threads_that_come_together_open_once():
     opened = []
-    barrier = threading.Barrier(8)
-    thing = PerProcess(lambda: opened.append("open") or object())
+    another = threading.Event()
 
-    def use(_):
-        barrier.wait(10)
-        return thing()
+    def open_it():
+        opened.append("open")
+        another.wait(0.05)  # long enough for the others to come in, if they were let
+        return object()
 
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(use, range(8)))) == 1
+    thing = PerProcess(open_it)
+    assert len(set(in_parallel(lambda _: thing(), count=8))) == 1
     assert opened == ["open"]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from wsgisession.errors import ConfigurationError
 from wsgisession.stores import Record, open_store
 from wsgisession.stores.memory import MemoryStore
+from wsgisession.testing.workbench import in_parallel
 
 NOW = 1_000_000_000.0
 
@@ -43,8 +45,8 @@ def test_a_dropped_session_leaves_the_user_index():
 
 def test_a_write_to_a_full_store_drops_nothing_when_its_session_is_there():
     store = MemoryStore(max_sessions=2)
-    version = store.create("a", record(), now=NOW).version
     store.create("b", record(), now=NOW)
+    version = store.create("a", record(), now=NOW).version
     assert store.replace("a", record(version=version), now=NOW) is not None
     assert store.create("a", record(), now=NOW) is None
     assert handles(store) == ["a", "b"]
@@ -86,6 +88,27 @@ def test_an_expired_session_is_gone_from_memory_when_it_is_asked_for():
     assert (dict(store._records), store._handles) == ({}, {})
 
 
+def test_a_session_that_was_read_is_swept_at_its_new_expiry():
+    store = MemoryStore()
+    store.create("a", record(ttl=5), now=NOW)
+    store.load("a", now=NOW + 4, touch_after=0)
+    assert store.purge(now=NOW + 6) == 0
+    assert store.purge(now=NOW + 10) == 1
+    assert len(store._records) == 0
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda store: store.delete("a", now=NOW), lambda store: store.delete_user("u", now=NOW)],
+    ids=["delete", "delete_user"],
+)
+def test_an_ended_session_leaves_nothing_in_memory(end):
+    store = MemoryStore()
+    store.create("a", record(user_id="u"), now=NOW)
+    end(store)
+    assert (dict(store._records), store._handles) == ({}, {})
+
+
 def test_what_is_kept_for_sweeping_stays_in_proportion():
     store = MemoryStore(max_sessions=10)
     version = store.create("long", record(ttl=1e6), now=NOW).version
@@ -120,7 +143,16 @@ def test_a_write_to_a_full_store_costs_the_same_however_large_it_is():
     assert large < small * 8  # a search through the store, or through the user's sessions, would make it 100
 
 
-def test_parallel_use_keeps_the_store_and_its_index_in_step():
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    """Let threads take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_parallel_use_keeps_the_store_and_its_index_in_step(restless_threads):
     store = MemoryStore(max_sessions=50)
 
     def work(thread: int) -> None:
@@ -130,11 +162,7 @@ def test_parallel_use_keeps_the_store_and_its_index_in_step():
             store.load(handle, now=NOW + number % 20, touch_after=0)
             store.delete_user(f"u{thread}", now=NOW, keep=handle)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_parallel(work, count=5)
     assert len(store._records) <= 50
     indexed = {(user, handle) for user, found in store._handles.items() for handle in found}
     assert indexed == {(kept.user_id, handle) for handle, kept in store._records.items()}

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -41,8 +42,27 @@ def store(path) -> Iterator[SQLiteStore]:
 
 
 def python(code: str, *arguments: object, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    command = [sys.executable, *options, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [sys.executable, *options, "-c", textwrap.dedent(code), *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def run_together(count: int, path: Path, code: str) -> None:
+    """Run the code in processes that start at one moment, each with the ``store`` and its own number, ``me``."""
+    start = """
+        import sys
+        from wsgisession.stores import Record, open_store
+        store, me = open_store("sqlite:///" + sys.argv[1]), sys.argv[2]
+        print("ready", flush=True)
+        sys.stdin.read()
+    """
+    whole = textwrap.dedent(start) + textwrap.dedent(code)
+    processes = [python(whole, path, number, options=("-W", "error")) for number in range(count)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * count
+    for process in processes:
+        process.stdin.close()
+        process.stdin = None
+    assert [process.communicate(timeout=60) for process in processes] == [("", "")] * count
 
 
 def connections_to(path: Path) -> int:
@@ -252,7 +272,7 @@ def test_the_statements_of_one_call_share_its_timeout(store, path):
 def test_readers_do_not_wait_for_a_writer(path):
     with closing(SQLiteStore(path, timeout=0.05)) as store, closing(sqlite3.connect(path)) as other:
         stored = create(store, "s", record(user_id="u"), now=NOW)
-        other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN EXCLUSIVE")
         other.execute("DELETE FROM session")
         assert peek(store, "s", now=NOW) == stored
         assert store.find_user("u", now=NOW) == [("s", stored)]
@@ -267,25 +287,31 @@ def test_an_interrupted_call_leaves_no_lock_behind(store, path):
         create(other, "s", now=NOW)
 
 
-def test_processes_that_come_together_make_one_table(path):
-    code = """if True:
-        import sys
-        from wsgisession.stores import Record, open_store
-        store = open_store("sqlite:///" + sys.argv[1])
-        sys.stdin.read()
+def test_a_file_that_refuses_to_be_opened_at_once_is_tried_again(store, monkeypatch):
+    """SQLite may do so, whatever its busy timeout, while another process closes its last connection to the file."""
+    refusals = [sqlite3.OperationalError("database is locked")] * 3
+    run = sqlite._Connection.run
+
+    def refusing(self, *statement):
+        if refusals:
+            raise refusals.pop()
+        return run(self, *statement)
+
+    monkeypatch.setattr(sqlite._Connection, "run", refusing)
+    create(store, "s", now=NOW)
+    assert refusals == []
+
+
+def test_processes_that_come_together_make_one_table(store, path):
+    run_together(
+        8,
+        path,
+        """
         for number in range(20):
-            assert store.create(f"{sys.argv[2]}-{number}", Record(b"{}", 100.0), now=1e9)
-    """
-    start, ready = os.pipe()
-    command = [sys.executable, "-W", "error", "-c", code, str(path)]
-    processes = [
-        subprocess.Popen([*command, str(n)], cwd=ROOT, stdin=start, stderr=subprocess.PIPE, text=True) for n in range(8)
-    ]
-    os.close(start)
-    os.close(ready)  # all read the end of the file at once
-    assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 8
-    with closing(SQLiteStore(path)) as store:
-        assert len(list(store.scan(now=NOW))) == 160
+            assert store.create(f"{me}-{number}", Record(b"{}", 100.0), now=1e9)
+    """,
+    )
+    assert len(list(store.scan(now=NOW))) == 160
 
 
 @pytest.mark.parametrize("attempt", range(5))
@@ -300,22 +326,19 @@ def test_stores_of_one_process_that_come_together_make_one_table(path, attempt):
 
 
 def test_processes_that_count_together_lose_nothing(store, path):
-    code = """if True:
-        import sys
-        from wsgisession.stores import Record, open_store
-        store = open_store("sqlite:///" + sys.argv[1])
-        for _ in range(50):
+    create(store, "s", record(b"0"), now=NOW)
+    run_together(
+        3,
+        path,
+        """
+        for _ in range(200):
             while True:
                 old = store.load("s", now=1e9, touch_after=0)
-                new = Record(b"%d" % (int(old.data) + 1), 100.0, None, old.version)
-                if store.replace("s", new, now=1e9):
+                if store.replace("s", Record(b"%d" % (int(old.data) + 1), 100.0, None, old.version), now=1e9):
                     break
-        store.close()
-    """
-    create(store, "s", record(b"0"), now=NOW)
-    processes = [python(code, path) for _ in range(3)]
-    assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 3
-    assert peek(store, "s", now=NOW).data == b"150"
+    """,
+    )
+    assert peek(store, "s", now=NOW).data == b"600"
 
 
 # Connections
@@ -345,7 +368,7 @@ def test_a_connection_in_use_at_close_is_closed_when_it_comes_back(store, path):
 
 
 def test_a_store_that_nobody_closed_warns_of_nothing(path):
-    code = """if True:
+    code = """
         import gc, sys
         from wsgisession.stores import Record, open_store
         for handle in "ab":
@@ -371,7 +394,7 @@ def test_a_store_that_nobody_keeps_closes_its_connections(path):
 
 def test_a_worker_outlives_the_closing_of_the_process_that_forked_it(store, path):
     """As under a server that loads the application first: nothing that a worker writes is lost."""
-    code = """if True:
+    code = """
         import os, sys
         from wsgisession.stores import Record, open_store
         store = open_store("sqlite:///" + sys.argv[1])
@@ -413,7 +436,7 @@ def test_a_connection_in_use_at_a_fork_stays_the_parents(store):
 
 
 def test_works_under_gevent(path):
-    code = """if True:
+    code = """
         from gevent import monkey
         monkey.patch_all()
         import gevent, sys

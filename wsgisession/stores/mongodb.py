@@ -1,239 +1,350 @@
-"""`MongoDBStore`: sessions as documents in the layout of connect-mongo, changed only conditionally."""
+"""Sessions as documents in the layout of connect-mongo: `MongoDBStore`.
+
+Needs MongoDB 4.4 or later and pymongo 4.9 or later. Every change is one conditional command on one document, so no
+transaction is needed: a standalone server, a replica set and a sharded cluster (by ``_id``) all do. The majority write
+concern, the default of servers since 5.0, is what makes a logout survive a failover.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import urlencode
 
 import pymongo
-from bson import ObjectId
-from pymongo import IndexModel, MongoClient, ReadPreference, uri_parser
-from pymongo.collection import Collection
-from pymongo.errors import ConfigurationError as DriverConfigurationError
-from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidURI, OperationFailure, PyMongoError
+import pymongo.errors
+from bson import DatetimeMS, ObjectId
+from pymongo import MongoClient, ReadPreference, uri_parser
+from pymongo.driver_info import DriverInfo
 
 from ..errors import ConfigurationError, StoreError
 from .base import PerProcess, Record, Store, StoreURL, identifier, restart_is_due, seconds
 
+Document = dict[str, Any]
+
 logger = logging.getLogger("wsgisession")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_LAST_DATE = 250_000_000_000.0  # in the year 9892: a datetime cannot be much later
-_AT_ONCE = 500
-_DEFAULT_DATABASE = "test"  # as the drivers and connect-mongo have it
+_DEFAULT_DATABASE = "test"  # as connect-mongo and the drivers have it
 _FIELDS = {"session": 1, "ttl": 1, "user_id": 1, "version": 1, "expires_at": 1}
-_NOT_ALLOWED = (13, 18)  # Unauthorized, AuthenticationFailed
-
-Document = dict[str, Any]
+_PAGE = 50  # of records up to 1 MiB: what `scan` holds in memory at once
+_BATCH = 1000  # documents that one command of `purge` deletes
+_PREPARE_SECONDS = 60.0  # an index on a collection that is full already takes longer than a request may
+_OTHER_INDEX_IS_THERE = 85, 86
+_PAIRS = ":,"  # stand between pairs in a value, where pymongo does not decode them
+_PROPER = "write mongodb://user:password@host:27017/database, with %XX for special characters"
 
 
 class MongoDBStore(Store):
-    """Sessions as documents ``{_id: handle, session: text, expires: date}``, as connect-mongo lays them out, plus ours.
+    """Keep records as documents of one collection: ``{_id: handle, session: text, expires: date}`` and our fields.
 
-    ``expires_at`` is when a session ends, by the application's clock; ``expires`` is the date by which MongoDB removes
-    the document itself, a backstop. A document without our fields is somebody else's: absent here, and left alone.
-    Reads always go to the primary: a secondary might still have a session that was logged out.
+    ``expires_at``, in seconds since the epoch, says when a record expires; ``expires`` is the date at which MongoDB's
+    TTL index may remove it, the same moment, and later where the application's clock is behind. The other fields are
+    ``ttl``, ``version`` and, where there is one, ``user_id``. Documents without ``expires_at`` are another program's:
+    absent for this store, and never deleted or replaced by it.
 
-    :param url: what pymongo takes; ``mongodb+srv`` is resolved at the first use.
-    :param collection: the name of the collection.
-    :param timeout: seconds that a call may take in all: finding the server, retries and the reply.
+    Records are read from the primary whatever the URL prefers: a secondary may still have one that was deleted.
+
+    :param url: a URL of pymongo's. The hosts of ``mongodb+srv`` are looked up at the first use.
+    :param timeout: seconds for a whole call: finding the server, connecting, retries and the answer. pymongo looks for
+        a server twice a second, and may give up that much later; its own timeouts are of no effect beside this one.
+        `scan` and `purge` may take that long for each page or batch, and `prepare` a minute.
+    :raises ConfigurationError: where pymongo does not accept the URL, or it asks for unacknowledged writes.
     """
 
     def __init__(self, url: str, *, collection: str = "sessions", timeout: float = 2.0) -> None:
-        self._url, self._name, self._timeout = url, collection, timeout
         parsed = _parsed(url)
-        self._database = parsed["database"] or _DEFAULT_DATABASE
-        self._server = ",".join(f"{host}:{port}" for host, port in parsed["nodelist"])
-        self._client = PerProcess(self._connect)
-        self._prepared = PerProcess(self._try_prepare)
-
-    def __repr__(self) -> str:
-        return f"<MongoDBStore {self._server}/{self._database}.{self._name}>"
+        self._server = StoreURL(url).shown
+        self._collection = collection
+        self._timeout = timeout
+        options: Document = {"connectTimeoutMS": _lookup_timeout(parsed, timeout)} if _is_srv(url) else {}
+        self._client = PerProcess(
+            lambda: _Client(
+                MongoClient(url, connect=False, driver=DriverInfo("wsgisession"), **options),
+                parsed["database"] or _DEFAULT_DATABASE,
+                collection,
+            )
+        )
 
     @classmethod
     def from_url(cls, url: StoreURL) -> MongoDBStore:
-        """Make the store of ``mongodb://host/database?collection=sessions&timeout=2``.
-
-        :raises ConfigurationError: for a URL or parameter that cannot be right.
-        """
+        """Make the store of ``mongodb://host/database?collection=sessions&timeout=2``; the rest is pymongo's."""
         collection = url.option("collection", "sessions", identifier)
         timeout = url.option("timeout", 2.0, seconds)
-        return cls(url.driver_url(), collection=collection, timeout=timeout)
+        return cls(_driver_url(url, url.scheme), collection=collection, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"<MongoDBStore {self._server} collection={self._collection!r}>"
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record: one round trip, and a second one where a restart is due."""
-        with self._asking() as sessions:
-            found = sessions.find_one(_live(now, _id=handle), _FIELDS)
-            if found is None:
-                return None
-            record = _record(found)
-            if not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
+        """Read a record, and where that is due restart it with a second command.
+
+        Where another request changes it between the two, it is returned as it was read.
+        """
+        with self._calling() as client:
+            record = _record(client.sessions.find_one(_live(now, _id=handle), _FIELDS))
+            if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
                 return record
-            times = _times(now, record.ttl)
-            restarted = sessions.update_one(_live(now, _id=handle, ttl=record.ttl), {"$set": times})
-            return _with_expiry(record, times["expires_at"]) if restarted.matched_count else None
+            as_read = _live(now, _id=handle, version=record.version, ttl=record.ttl)
+            expiry = _expiry(record.ttl, now)
+            if not client.sessions.update_one(as_read, {"$set": expiry}).matched_count:
+                return record
+        return Record(record.data, record.ttl, record.user_id, record.version, expiry["expires_at"])
 
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
-        """Store a record where there is none: one round trip, and a second one over an expired record."""
-        self._prepared()
-        new = _new(record, now)
-        with self._asking() as sessions:
+        """Insert a document, or replace an expired one, in one command; the first one of a process adds the indexes."""
+        new, document = _written(record, now)
+        expired = {"_id": handle, "expires_at": {"$lte": now}}
+        with self._calling() as client:
             try:
-                sessions.insert_one({"_id": handle, **_document(new, now)})
-            except DuplicateKeyError:
-                expired = {"_id": handle, "expires_at": {"$lte": now}}
-                if not sessions.replace_one(expired, _document(new, now)).matched_count:
-                    return None
+                client.sessions.replace_one(expired, {"_id": handle, **document}, upsert=True)
+            except pymongo.errors.DuplicateKeyError:  # the document that is there is not an expired one
+                return None
+            self._try_prepare(client)
         return new
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
-        """Replace the record of this version."""
-        new = _new(record, now)
-        with self._asking() as sessions:
-            mine = _live(now, _id=handle, version=record.version)
-            return new if sessions.update_one(mine, {"$set": _document(new, now)}).matched_count else None
+        """Replace the document that has ``record.version``."""
+        new, document = _written(record, now)
+        with self._calling() as client:
+            result = client.sessions.replace_one(_live(now, _id=handle, version=record.version), document)
+            return new if result.matched_count else None
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
-        """Restart a record with this ttl."""
-        with self._asking() as sessions:
-            times = {"ttl": ttl, **_times(now, ttl)}
-            return sessions.update_one(_live(now, _id=handle), {"$set": times}).matched_count > 0
+        """Set the expiry of a live document."""
+        changes = {"ttl": float(ttl), **_expiry(ttl, now)}
+        with self._calling() as client:
+            return client.sessions.update_one(_live(now, _id=handle), {"$set": changes}).matched_count > 0
 
     def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
-        """Delete a record."""
+        """Delete a live document, or only one that has this version."""
         which = _live(now, _id=handle) if version is None else _live(now, _id=handle, version=version)
-        with self._asking() as sessions:
-            return sessions.delete_one(which).deleted_count > 0
+        with self._calling() as client:
+            return client.sessions.delete_one(which).deleted_count > 0
 
     def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
-        """Return the records of a user."""
-        with self._asking() as sessions:
-            return [(found["_id"], _record(found)) for found in sessions.find(_live(now, user_id=user_id), _FIELDS)]
+        """Read a user's live documents by their index."""
+        with self._calling() as client:
+            return list(_records(client.sessions.find(_live(now, user_id=user_id), _FIELDS)))
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Delete the records of a user: two round trips."""
-        with self._asking() as sessions:
-            which = _live(now, user_id=user_id)
-            handles = [found["_id"] for found in sessions.find(which, {"_id": 1}) if found["_id"] != keep]
+        """Find a user's live documents and delete them, in two commands.
+
+        One that somebody else deletes between the two is among the handles returned.
+        """
+        which = _live(now, user_id=user_id)
+        with self._calling() as client:
+            handles = [found["_id"] for found in client.sessions.find(which, {"_id": 1}) if found["_id"] != keep]
             if handles:
-                sessions.delete_many({**which, "_id": {"$in": handles}})
-            return handles
+                client.sessions.delete_many({**which, "_id": {"$in": handles}})
+        return handles
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
-        """Iterate over the live records, in pages ordered by handle."""
-        last = ""
-        while True:
-            with self._asking() as sessions:
-                which = _live(now, _id={"$gt": last})
-                page = list(sessions.find(which, _FIELDS).sort("_id", 1).limit(_AT_ONCE))
-            yield from ((found["_id"], _record(found)) for found in page)
-            if len(page) < _AT_ONCE:
-                return
-            last = page[-1]["_id"]
+        """Read page after page in the order of the handles, leaving no cursor open between them."""
+        page = self._page("", now)
+        while page:
+            yield from _records(page)
+            page = self._page(page[-1]["_id"], now) if len(page) == _PAGE else []
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
-        """Remove expired records, a batch at a time. MongoDB does so itself, where its TTL monitor runs."""
-        removed, wanted = 0, _AT_ONCE if limit is None else limit
-        expired = {"expires_at": {"$lte": now}}
-        while wanted > 0:
-            with self._asking() as sessions:
-                batch = [found["_id"] for found in sessions.find(expired, {"_id": 1}).limit(min(wanted, _AT_ONCE))]
-                if not batch:
-                    break
-                removed += sessions.delete_many({**expired, "_id": {"$in": batch}}).deleted_count
-            wanted = _AT_ONCE if limit is None else limit - removed
-        return removed
+        """Delete expired documents in batches. The server does so by itself, where it has the TTL index."""
+        purged = 0
+        while limit is None or purged < limit:
+            size = _BATCH if limit is None else min(_BATCH, limit - purged)
+            found, deleted = self._purge_batch(now, size)
+            purged += deleted
+            if found < size:
+                break
+        return purged
 
     def prepare(self) -> None:
-        """Create the indexes: the TTL index that connect-mongo has too, and one of the users."""
-        expires = IndexModel([("expires", 1)], name="expires_1", expireAfterSeconds=0)
-        users = IndexModel([("user_id", 1)], name="user_id_1", partialFilterExpression={"user_id": {"$type": "string"}})
-        with self._asking() as sessions:
-            sessions.create_indexes([expires, users])
+        """Create the TTL index and the index of users. One that is there with other options is left as it is.
+
+        :raises StoreError: also where the user may not create them.
+        """
+        with self._calling(max(_PREPARE_SECONDS, self._timeout)) as client:
+            client.create_indexes()
 
     def close(self) -> None:
-        """Close this process's connections."""
+        """Close this process's connections. A call that is under way in another thread fails."""
         client = self._client.take()
         if client is not None:
-            client.close()
+            with pymongo.timeout(self._timeout):
+                client.close()
 
-    def _connect(self) -> MongoClient[Document]:
-        return MongoClient(self._url, connect=False, appname="wsgisession")
+    def _page(self, after: str, now: float) -> list[Document]:
+        with self._calling() as client:
+            return list(client.sessions.find(_live(now, _id={"$gt": after}), _FIELDS, sort={"_id": 1}, limit=_PAGE))
 
-    def _try_prepare(self) -> bool:
-        """Create the indexes, if we may: sessions work without them, only more slowly."""
+    def _purge_batch(self, now: float, size: int) -> tuple[int, int]:
+        # The date is what has an index; the number is what counts, also for one that was restarted meanwhile.
+        expired = {"expires": {"$lte": _date(now)}, "expires_at": {"$lte": now}}
+        with self._calling() as client:
+            handles = [found["_id"] for found in client.sessions.find(expired, {"_id": 1}, limit=size)]
+            if not handles:
+                return 0, 0
+            return len(handles), client.sessions.delete_many({**expired, "_id": {"$in": handles}}).deleted_count
+
+    def _try_prepare(self, client: _Client) -> None:
+        # Expired is absent and users are found without an index too, so that to lack one fails no request.
+        if client.is_prepared:
+            return
+        client.is_prepared = True
         try:
-            self.prepare()
-        except StoreError as error:
-            if not isinstance(error.__cause__, OperationFailure):
-                raise
-            logger.warning("the indexes of %r were not created: %s", self, error.__cause__.details)
-        return True
+            client.create_indexes()
+        except pymongo.errors.PyMongoError as error:
+            logger.warning("%s; sessions work, but slowly, until `wsgisession init URL` has run", self._failure(error))
 
     @contextmanager
-    def _asking(self) -> Iterator[Collection[Document]]:
-        """Give the collection for one call, and make a `StoreError` of whatever the driver raises in it."""
+    def _calling(self, timeout: float | None = None) -> Iterator[_Client]:
         try:
-            with pymongo.timeout(self._timeout):
-                database = self._client()[self._database]
-                yield database.get_collection(self._name, read_preference=ReadPreference.PRIMARY)
-        except PyMongoError as error:
-            raise StoreError(f"MongoDB at {self._server} {_reason(error, self._timeout)}") from error
+            with pymongo.timeout(timeout or self._timeout):
+                yield self._client()
+        except pymongo.errors.PyMongoError as error:
+            raise self._failure(error) from _without_values(error)
+
+    def _failure(self, error: Exception) -> StoreError:
+        return StoreError(f"the session store {self._server} {self._what_failed(error)}")
+
+    def _what_failed(self, error: Exception) -> str:
+        match error:
+            case pymongo.errors.WaitQueueTimeoutError():
+                return f"had all connections in use for {self._timeout:g} s: add maxPoolSize to its URL"
+            case pymongo.errors.ServerSelectionTimeoutError():
+                fact = f"could not be reached within {self._timeout:g} s"
+                return f"{fact}: check that its primary runs, and the hosts and replicaSet of the store's URL"
+            case pymongo.errors.PyMongoError(timeout=True):
+                return f"did not answer within {self._timeout:g} s: look at its load and the network, or raise timeout"
+            case pymongo.errors.OperationFailure(code=18 | 8000):
+                return "refused the login: check the user, the password and authSource of the store's URL"
+            case pymongo.errors.OperationFailure(code=13):
+                return f"gives this user no right to {self._collection!r}: grant it readWrite on the database"
+            case pymongo.errors.NotPrimaryError():
+                return "is not the primary: name the members of the replica set, without directConnection"
+            case pymongo.errors.ConnectionFailure() | pymongo.errors.ConfigurationError():
+                return "cannot be reached: check that it runs, and the hosts of the store's URL"
+        return f"refused the command ({type(error).__name__}): see the log of the server"
+
+
+class _Client:
+    """What one process has open."""
+
+    def __init__(self, client: MongoClient[Document], database: str, collection: str) -> None:
+        self._client = client
+        self.sessions = client[database].get_collection(collection, read_preference=ReadPreference.PRIMARY)
+        self.is_prepared = False
+
+    def close(self) -> None:
+        self._client.close()
+
+    def create_indexes(self) -> None:
+        self._create_index("expires", name="expires_1", expireAfterSeconds=0)
+        self._create_index("user_id", name="user_id_1", sparse=True)
+
+    def _create_index(self, field: str, **options: Any) -> None:
+        try:
+            self.sessions.create_index(field, **options)
+        except pymongo.errors.OperationFailure as error:
+            if error.code not in _OTHER_INDEX_IS_THERE:
+                raise
+
+
+def _is_srv(url: str) -> bool:
+    return url.startswith("mongodb+srv://")
+
+
+def _parsed(url: str) -> Document:
+    """Take the URL apart as pymongo does, and let it check every option, without looking up or connecting."""
+    parts = StoreURL(url)
+    if parts.scheme not in ("mongodb", "mongodb+srv"):
+        raise _unusable("it must begin with mongodb:// or mongodb+srv://")
+    for name in parts.rest if _is_srv(url) else ():
+        if name.lower().startswith("srv"):
+            parts.option(name, "", str)
+    plain = _driver_url(parts, "mongodb")
+    try:
+        for name, value in parts.rest.items():
+            _check_option(name, value)
+        parsed: Document = uri_parser.parse_uri(plain, default_port=None, warn=False)
+        MongoClient(plain, connect=False).close()
+    except (pymongo.errors.PyMongoError, ValueError, TypeError, OSError) as error:
+        # These may quote the password: where a "?" in it was not escaped, the rest of it has become a parameter.
+        is_unsafe = isinstance(error, pymongo.errors.InvalidURI) or ("@" not in parts.location and "%40" in plain)
+        raise _unusable(_PROPER if is_unsafe else str(error)) from None
+    if parsed["collection"]:
+        raise _unusable("name the collection by ?collection= and not after the database")
+    if parsed["options"].get("w") == 0:
+        raise _unusable("with w=0 nobody knows whether a session was stored or ended; leave it out")
+    if _is_srv(url) and (len(parsed["nodelist"]) > 1 or parsed["nodelist"][0][1]):
+        raise _unusable("mongodb+srv takes one host, without a port")
+    return parsed
+
+
+def _check_option(name: str, value: str) -> None:
+    try:
+        uri_parser.split_options(urlencode({name: value}, safe=_PAIRS))
+    except pymongo.errors.ConfigurationError:
+        raise ConfigurationError(
+            f"unknown parameter {name!r}; it takes collection, timeout and pymongo's options for a URL"
+        ) from None
+
+
+def _driver_url(url: StoreURL, scheme: str) -> str:
+    return f"{scheme}://{url.location}?{urlencode(url.rest, safe=_PAIRS)}"
+
+
+def _unusable(reason: str) -> ConfigurationError:
+    return ConfigurationError(f"the URL of the mongodb store cannot be used: {reason}")
+
+
+def _lookup_timeout(parsed: Document, timeout: float) -> float:
+    """Return the milliseconds for each of the two records that ``mongodb+srv`` looks up, outside of any deadline."""
+    given: float | None = parsed["options"].get("connectTimeoutMS")
+    return 1000 * min(timeout / 2, given or timeout)
 
 
 def _live(now: float, **which: Any) -> Document:
     return {**which, "expires_at": {"$gt": now}}
 
 
-def _times(now: float, ttl: float) -> Document:
-    """Return the end by the application's clock, and the backstop by which MongoDB sweeps, never before it."""
-    backstop = min(max(now, time.time()) + ttl, _LAST_DATE)
-    return {"expires_at": now + ttl, "expires": _EPOCH + timedelta(seconds=backstop)}
+def _expiry(ttl: float, now: float) -> Document:
+    # The server sweeps by a clock of its own, so the date must not be earlier than ttl from the real now.
+    return {"expires_at": float(now + ttl), "expires": _date(max(now, time.time()) + ttl)}
 
 
-def _new(record: Record, now: float) -> Record:
-    return Record(record.data, float(record.ttl), record.user_id, ObjectId(), now + record.ttl)
+def _date(timestamp: float) -> DatetimeMS:
+    return DatetimeMS(math.ceil(timestamp * 1000))
 
 
-def _with_expiry(record: Record, expires_at: float) -> Record:
-    return Record(record.data, record.ttl, record.user_id, record.version, expires_at)
+def _written(record: Record, now: float) -> tuple[Record, Document]:
+    document: Document = {"session": record.data.decode(), "ttl": float(record.ttl), "version": ObjectId()}
+    document |= _expiry(record.ttl, now)
+    if record.user_id is not None:
+        document["user_id"] = record.user_id
+    return Record(record.data, document["ttl"], record.user_id, document["version"], document["expires_at"]), document
 
 
-def _document(record: Record, now: float) -> Document:
-    return {
-        "session": record.data.decode(),
-        "ttl": record.ttl,
-        "user_id": record.user_id,
-        "version": record.version,
-        **_times(now, record.ttl),
-    }
+def _record(document: Document | None) -> Record | None:
+    """Return the record, or None where there is none, or connect-mongo has put an object in place of the text."""
+    text = None if document is None else document.get("session")
+    if document is None or not isinstance(text, str):
+        return None
+    user_id = document.get("user_id")
+    return Record(text.encode(), document["ttl"], user_id, document["version"], document["expires_at"])
 
 
-def _record(found: Document) -> Record:
-    return Record(found["session"].encode(), found["ttl"], found["user_id"], found["version"], found["expires_at"])
+def _records(documents: Iterable[Document]) -> Iterator[tuple[str, Record]]:
+    for document in documents:
+        record = _record(document)
+        if record is not None:
+            yield document["_id"], record
 
 
-def _parsed(url: str) -> Document:
-    """Take the URL apart as pymongo does, without asking the DNS for the hosts of ``mongodb+srv``."""
-    scheme, _, rest = url.partition("://")
-    try:
-        parsed: Document = dict(uri_parser.parse_uri(f"mongodb://{rest}", validate=True, warn=False))
-    except (InvalidURI, DriverConfigurationError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"{scheme} store: the URL cannot be used: {error}") from None
-    if parsed["collection"]:
-        raise ConfigurationError("mongodb store: name the collection as ?collection=..., not after the database")
-    return parsed
-
-
-def _reason(error: PyMongoError, timeout: float) -> str:
-    if error.timeout:
-        return f"did not answer within {timeout:g} s; check that it runs and is not overloaded"
-    if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
-        return "refused this user; check the user, the password and the rights in the store's URL"
-    if isinstance(error, ConnectionFailure):
-        return "cannot be reached; check the store's URL, and that the server runs"
-    return "refused the call; see the cause"
+def _without_values(error: pymongo.errors.PyMongoError) -> pymongo.errors.PyMongoError:
+    """Return the error as a cause that may be logged: those of a write quote values of the document."""
+    if isinstance(error, pymongo.errors.WriteError):
+        return pymongo.errors.OperationFailure(f"{type(error).__name__}, code {error.code}", error.code)
+    return error

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .base import PerProcess, Record, Store, StoreURL, seconds
+from .redis_url import RedisURL
 from .redis_wire import Call, Script, client_of
 
 _PAGE = 50  # of records up to 1 MiB: what `scan` holds in memory at once
@@ -52,8 +53,8 @@ local function user_of(value)
 end
 local function index(set, handle, ttl)
   local span = 2 * ttl
+  redis.call('ZADD', set, time(now + span), handle)  -- the first write, which a server out of memory refuses
   redis.call('ZREMRANGEBYSCORE', set, '-inf', now)
-  redis.call('ZADD', set, time(now + span), handle)
   span = span + 60000  -- clocks differ
   if redis.call('PTTL', set) < span then redis.call('PEXPIRE', set, span) end
 end
@@ -180,22 +181,23 @@ class RedisStore(Store):
     The server may be told to evict (``volatile-ttl`` is best), but what it evicts is gone: a session, or a user's set,
     and with that the sessions in it from `find_user` and `delete_user`.
 
-    :param url: with the parameters of the connections: max_connections (50 in each process), ssl (for Sentinels and
-        clusters), ssl_ca_certs and the like, sentinel_username, sentinel_password, and others of redis-py's.
+    :param url: with the parameters of the connections: ``max_connections`` (50 for each process), ``ssl`` (for
+        Sentinels and clusters), ``sentinel_username`` and ``sentinel_password``, and some of redis-py's own, such as
+        ``client_name`` and ``ssl_ca_certs``.
     :param prefix: stands before each handle. A user on the server needs the right to what begins with it, and to
         ``sess-user:*`` where it is ``sess:``, otherwise to the prefix followed by ``#user:*``.
     :param timeout: seconds for a whole call: waiting for a connection, connecting, asking and reading the answer.
-        `scan` may take that long for each page.
+        `scan` may take that long for each page. Looking up a name takes the system's own time.
     :raises ConfigurationError: for a URL or parameter that cannot be right.
     """
 
     def __init__(self, url: str, *, prefix: str = "sess:", timeout: float = 2.0) -> None:
-        parsed = StoreURL(url)
+        parsed = RedisURL.of(StoreURL(url))
         self._server = parsed.shown
         self._timeout = timeout
         self._prefix = prefix.encode()
         self._sets = (f"{prefix[:-1]}-user:" if prefix.endswith(":") else f"{prefix}#user:").encode()
-        self._is_cluster = parsed.scheme.endswith("+cluster")
+        self._is_cluster = parsed.is_cluster
         self._sets_in_reach = b"" if self._is_cluster else self._sets  # of a script that runs where the session is
         self._client = PerProcess(client_of(parsed))
 

@@ -11,27 +11,30 @@ that knows the deadline of the call. Only a cluster is left to redis-py's own cl
 from __future__ import annotations
 
 import hashlib
-import inspect
 import queue
+import re
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal
-from urllib.parse import unquote, urlencode, urlsplit
 
 import hiredis
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import (
+    AbstractConnection,
+    BlockingConnectionPool,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.retry import Retry
 
-from ..errors import ConfigurationError, StoreError
-from .base import StoreURL, positive
-
-_Address = tuple[str, int]
+from ..errors import StoreError
+from .redis_url import Address, RedisURL
 
 _FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 
@@ -92,8 +95,8 @@ def _complaint(error: Exception, seconds: float) -> str:
     if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
         return f"has not answered within {seconds:g} s: see whether it or the network hangs, or raise the timeout"
     if isinstance(error, exceptions.ResponseError):
-        # The first word alone: what follows may be a key.
-        return f"refuses with {str(error).partition(' ')[0]}: see the error that caused this one"
+        code = re.search(r"(?:^| -)([A-Z]{3,}) ", str(error))  # alone, for what follows may be a key
+        return f"refuses with {code[1] if code else 'an error'}: see the error that caused this one"
     return "cannot be reached: see that it runs, and that the store's URL names it"
 
 
@@ -125,9 +128,9 @@ class _Socket:
         self._arm()
         self._sock.sendall(data)
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> bytes:
         self._arm()
-        data: bytes = self._sock.recv(size)
+        data: bytes = self._sock.recv(size, flags)
         return data
 
     def recv_into(self, buffer: bytearray) -> int:
@@ -148,7 +151,7 @@ class _Socket:
         return bool(select.select([self._sock], [], [], 0)[0])
 
 
-class _Bounded(Connection):
+class _Bounded(AbstractConnection):
     """Mixed into redis-py's connections: whatever they set as a timeout is what the call has left."""
 
     wire: _Socket
@@ -156,8 +159,12 @@ class _Bounded(Connection):
     socket_connect_timeout = socket_timeout
 
     def _connect(self) -> _Socket:
-        self.wire = _Socket(super()._connect())
+        self.wire = _Socket(super()._connect())  # type: ignore[safe-super]
         return self.wire
+
+
+class _BoundedTCP(_Bounded, Connection):
+    pass
 
 
 class _BoundedTLS(_Bounded, SSLConnection):
@@ -284,7 +291,7 @@ class Cluster(_Client):
     :param options: of the connections.
     """
 
-    def __init__(self, nodes: Sequence[_Address], options: dict[str, Any]) -> None:
+    def __init__(self, nodes: Sequence[Address], options: dict[str, Any]) -> None:
         (host, port), *others = nodes
         self._client: Any = RedisCluster(
             startup_nodes=[ClusterNode(*node) for node in others],
@@ -327,12 +334,12 @@ class Cluster(_Client):
 
 
 class _Sentinels:
-    def __init__(self, addresses: Sequence[_Address], service: str, connect: Callable[..., _Bounded]) -> None:
+    def __init__(self, addresses: Sequence[Address], service: str, connect: Callable[..., _Bounded]) -> None:
         self._addresses = list(addresses)
         self._service = service
         self._connect = connect
 
-    def master(self) -> _Address:
+    def master(self) -> Address:
         """Ask one after the other, first the one that knew last time; one that hangs takes its share of time only."""
         failure: Exception | None = None
         for number, address in enumerate(self._addresses):
@@ -349,8 +356,9 @@ class _Sentinels:
                 return master
         raise exceptions.ConnectionError("No Sentinel knows a master of this name") from failure
 
-    def _ask(self, address: _Address) -> _Address | None:
-        connection = self._connect(*address)
+    def _ask(self, address: Address) -> Address | None:
+        host, port = address
+        connection = self._connect(host=host, port=port)
         try:
             connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
             reply = connection.read_response()
@@ -359,101 +367,34 @@ class _Sentinels:
         return (reply[0].decode(), int(reply[1])) if reply else None
 
 
-def client_of(url: StoreURL) -> Callable[[], Server | Cluster]:
-    """Return what opens the client for a URL. The URL is checked now, and nothing connects.
+def client_of(url: RedisURL) -> Callable[[], Server | Cluster]:
+    """Return what opens the client that a URL asks for. Only that of a cluster connects: it asks for the nodes."""
+    if url.socket is not None:
+        connect = _connector(_BoundedUnix, {**url.options, "path": url.socket})
+        return lambda: Server(connect, url.max_connections)
+    kind: type[Any] = _BoundedTLS if url.is_tls else _BoundedTCP
+    if url.is_cluster:
+        more = {"connection_class": kind, "max_connections": url.max_connections}
+        return lambda: Cluster(url.addresses, {**_FIXED, **url.options, **more})
+    connect = _connector(kind, url.options)
+    if url.service is None:
+        ((host, port),) = url.addresses
+        return lambda: Server(lambda: connect(host=host, port=port), url.max_connections)
+    sentinels = _Sentinels(url.addresses, url.service, connect=_connector(kind, url.sentinel_options))
 
-    :raises ConfigurationError: for a URL or parameter that cannot be right.
-    """
-    try:
-        return _client_of(url)
-    except ConfigurationError:
-        raise
-    except (ValueError, TypeError, exceptions.RedisError) as error:
-        raise ConfigurationError(f"the store URL {url.shown} cannot be used: {error}") from error
+    def connect_to_master() -> _Bounded:
+        host, port = sentinels.master()
+        return connect(host=host, port=port)
 
-
-def _client_of(url: StoreURL) -> Callable[[], Server | Cluster]:
-    limit = url.option("max_connections", 50, positive)
-    place, _, path = url.location.rpartition("@")[2].partition("/")
-    tls = url.scheme in ("rediss", "valkeys") or url.option("ssl", False, _switch)
-    kind = _BoundedTLS if tls else _Bounded
-    if url.scheme == "unix":
-        if place or not path:
-            raise ValueError("a socket has an absolute path, as in unix:///run/redis.sock")
-        connect = _connector(_BoundedUnix, {**_options(url, _BoundedUnix), "path": unquote(f"/{path}")})
-        return lambda: Server(connect, limit)
-    if url.scheme.endswith("+cluster"):
-        if path.strip("0"):
-            raise ValueError("a cluster has no database but 0")
-        nodes, options = _addresses(place, 6379), _options(url, kind)
-        return lambda: Cluster(nodes, {**options, "connection_class": kind, "max_connections": limit})
-    if url.scheme.endswith("+sentinel"):
-        return _behind_sentinels(url, kind, limit=limit)
-    (host, port), *others = _addresses(place or "localhost", 6379)
-    if others:
-        raise ValueError("several servers are a redis+cluster:// or have a redis+sentinel://")
-    options = {"db": _database(path), **_options(url, kind)}
-    connect = _connector(kind, options)
-    return lambda: Server(lambda: connect(host, port), limit)
+    return lambda: Server(connect_to_master, url.max_connections)
 
 
-def _behind_sentinels(url: StoreURL, kind: type[_Bounded], *, limit: int) -> Callable[[], Server]:
-    place, _, path = url.location.rpartition("@")[2].partition("/")
-    service, _, database = path.partition("/")
-    if not service:
-        raise ValueError("the name of the service is missing, as in redis+sentinel://host1,host2/mymaster")
-    own = {name: url.option(f"sentinel_{name}", None, str) for name in ("username", "password")}
-    options = {"db": _database(database), **_options(url, kind)}
-    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    connect, addresses = _connector(kind, options), _addresses(place, 26379)
-
-    def open_server() -> Server:
-        sentinels = _Sentinels(addresses, unquote(service), _connector(kind, {**own, **tls}))
-        return Server(lambda: connect(*sentinels.master()), limit)
-
-    return open_server
+_FIXED = {"protocol": 2}  # the third needs another round trip to begin with
 
 
-def _addresses(place: str, port: int) -> list[_Address]:
-    parts = [urlsplit(f"//{address}") for address in place.split(",")]
-    if not all(part.hostname for part in parts):
-        raise ValueError("the name of a server is missing")
-    return [(unquote(part.hostname or ""), part.port or port) for part in parts]
-
-
-def _database(path: str) -> int:
-    if path and not path.isdecimal():
-        raise ValueError(f"{path!r} is no number of a database")
-    return int(path or 0)
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in ("true", "1", "yes", "false", "0", "no"):
-        raise ValueError("give true or false")
-    return text.lower() in ("true", "1", "yes")
-
-
-_PARAMETERS = {"client_name", "db", "password", "socket_keepalive", "socket_read_size", "username"}
-_TLS_PARAMETERS = {name for name in inspect.signature(SSLConnection).parameters if name.startswith("ssl_")}
-
-
-def _options(url: StoreURL, kind: type[Connection]) -> dict[str, Any]:
-    """Return the options of the connections, in their types, from the user and the parameters of a URL."""
-    known = _PARAMETERS | (_TLS_PARAMETERS if issubclass(kind, SSLConnection) else set())
-    for name in sorted(url.rest.keys() - known):
-        offered = ", ".join(["prefix", "timeout", "max_connections", *sorted(known)])
-        raise ConfigurationError(f"{url.scheme} store: unknown parameter {name!r}; it takes {offered}")
-    user = {"username": url.username, "password": url.password}
-    typed = parse_url(f"redis://localhost?{urlencode(url.rest)}")
-    options = {**{name: value for name, value in user.items() if value}, **typed, "protocol": 2}
-    del options["host"]
-    kind(**options)  # refuses what cannot be
-    return options
-
-
-def _connector(kind: type[_Bounded], options: dict[str, Any]) -> Callable[..., _Bounded]:
-    def connect(*address: str | int) -> _Bounded:
-        connection = kind(*address, **options)
+def _connector(kind: type[Any], options: Mapping[str, Any]) -> Callable[..., _Bounded]:
+    def connect(**address: Any) -> _Bounded:
+        connection: _Bounded = kind(**address, **_FIXED, **options)
         try:
             connection.connect()
         except BaseException:

@@ -175,7 +175,7 @@ class SQLiteStore(Store):
         """Close the connections of this process; those in use, as soon as they are given back."""
         connections = self._connections.take()
         if connections is not None:
-            connections.close()
+            connections.close_idle()
 
     def _open(self) -> _Connections:
         return _Connections(self._path, timeout=self._timeout, synchronous=self._synchronous)
@@ -231,7 +231,6 @@ class _Connections:
     def __init__(self, path: str, *, timeout: float, synchronous: str) -> None:
         self._path, self._timeout, self._synchronous = path, timeout, synchronous
         self._idle: deque[_Connection] = deque()
-        self._closed = False
         self._process = os.getpid()
         _create_privately(path)
         _every.add(self)
@@ -253,13 +252,8 @@ class _Connections:
             raise
         self._take_back(connection)
 
-    def close(self) -> None:
-        """Close all: the idle ones now, the others when they come back."""
-        self._closed = True
-        self.close_idle()
-
     def close_idle(self) -> None:
-        """Close those that nobody is using."""
+        """Close those that nobody is using. The others are closed with this object, by its finalizer."""
         _close_all(self._idle, self._process)
 
     @property
@@ -272,8 +266,6 @@ class _Connections:
             connection.close()
         else:
             self._idle.append(connection)
-        if self._closed:
-            self.close_idle()
 
     def _connect(self, deadline: float) -> _Connection:
         connection = sqlite3.connect(
@@ -293,7 +285,7 @@ class _Connections:
             for statement in ("PRAGMA journal_mode = WAL", f"PRAGMA synchronous = {self._synchronous}", *_SCHEMA):
                 connection.run(statement).fetchall()
         except sqlite3.OperationalError as error:
-            # The change to WAL may not wait for others who are making the same file at this moment.
+            # Refused at once, not after waiting, while another process closes its last connection to the file.
             if "locked" not in str(error) or time.monotonic() >= connection.deadline:
                 raise
             return False

@@ -1,0 +1,55 @@
+"""Start the demonstration under gunicorn, with two workers, on this machine alone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+INSTANCE = Path(__file__).resolve().with_name("instance")
+
+WELCOME = """\
+The demonstration is at {url}
+
+  - Log in, put something into the cart, look at which worker answers.
+  - Stop it with Ctrl-C and start it again, or kill a worker: you are still logged in.
+  - Log in from a second browser, and end that session from the first.
+  - Log out: every copy of the old cookie is worth nothing.
+
+STORE=redis://localhost:6379/0 (or any other store's URL) keeps the sessions elsewhere.
+"""
+
+
+def kept_secret(file: Path) -> str:
+    """Return the secret in the file; the first start makes one, for its owner alone."""
+    file.touch(mode=0o600)
+    if not file.read_text():
+        file.write_text(secrets.token_urlsafe(32))
+    return file.read_text()
+
+
+def listening_socket() -> socket.socket:
+    """Listen on port 8000 of this machine, or on any that is free where that is taken."""
+    try:
+        return socket.create_server(("127.0.0.1", 8000))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
+
+
+def main() -> None:
+    INSTANCE.mkdir(mode=0o700, exist_ok=True)
+    os.environ.setdefault("SESSION_SECRET", kept_secret(INSTANCE / "secret"))
+    os.environ.setdefault("STORE", f"sqlite:///{quote(str(INSTANCE))}/sessions.db")
+    listener = listening_socket()
+    listener.set_inheritable(True)
+    host, port = listener.getsockname()
+    print(WELCOME.format(url=f"http://{host}:{port}/"), flush=True)  # noqa: T201
+    options = ["--workers=2", f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
+    # In place of this process: Ctrl-C goes to gunicorn, which stops its workers.
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *options, "demo_flask.app:app"])
+
+
+main()

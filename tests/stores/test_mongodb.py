@@ -1,0 +1,498 @@
+"""What only the MongoDB store promises: its documents and indexes, its reads, its deadline, its URLs."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import dns.resolver
+import pymongo
+import pymongo.errors
+import pytest
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+from pymongo.collection import Collection
+
+from tests import servers
+from wsgisession.errors import ConfigurationError, StoreError
+from wsgisession.stores import Record, mongodb, open_store
+from wsgisession.stores.mongodb import MongoDBStore
+
+NOW = 4_000_000_000.25  # so far ahead that no sweeper of the server's takes a live record for an old one
+
+
+def record(data: bytes = b"{}", *, ttl: float = 100.0, user_id: str | None = None, version: object = None) -> Record:
+    return Record(data, ttl, user_id, version)
+
+
+@pytest.fixture
+def url(mongodb_url) -> str:
+    """The server and database, with the test's own collection and without other parameters of ours."""
+    return mongodb_url
+
+
+@pytest.fixture
+def opened(url) -> Iterator[Callable[..., MongoDBStore]]:
+    """Opens stores on the test's own collection, and closes them."""
+    stores = []
+
+    def make(at: str = url, **parameters: object) -> MongoDBStore:
+        stores.append(open_store(f"{at}&{urlencode(parameters)}" if parameters else at))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def documents(url) -> Iterator[Collection]:
+    """The test's own collection, seen by another client."""
+    parts = urlsplit(url)
+    with pymongo.MongoClient(url.partition("?")[0] + "?directConnection=true") as client:
+        name = dict(parse_qsl(parts.query))["collection"]
+        yield client[parts.path[1:]].get_collection(name, CodecOptions(tz_aware=True, tzinfo=timezone.utc))
+
+
+@pytest.fixture
+def commands(caplog) -> Callable[..., list[str]]:
+    """Runs a function, and returns the names of the commands that pymongo sent meanwhile."""
+
+    def run(function: Callable[[], object]) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, "pymongo.command"):
+            function()
+        started = [entry.getMessage() for entry in caplog.records if "Command started" in entry.getMessage()]
+        return [message.split('"commandName": "')[1].split('"')[0] for message in started]
+
+    return run
+
+
+# Documents
+
+
+def test_a_record_is_a_document_of_connect_mongo_with_four_fields_more(opened, documents):
+    stored = opened().create("the-handle", record('{"a":"ü"}'.encode(), user_id="7"), now=NOW)
+    found = documents.find_one()
+    assert found.pop("expires").timestamp() == NOW + 100
+    assert isinstance(found["version"], ObjectId)
+    assert found == {
+        "_id": "the-handle",
+        "session": '{"a":"ü"}',
+        "ttl": 100.0,
+        "user_id": "7",
+        "version": stored.version,
+        "expires_at": NOW + 100,
+    }
+
+
+def test_a_record_of_nobody_has_no_user_field(opened, documents):
+    store = opened()
+    stored = store.create("a", record(user_id="u"), now=NOW)
+    store.replace("a", record(version=stored.version), now=NOW)
+    assert "user_id" not in documents.find_one()
+
+
+def test_a_document_of_connect_mongo_is_absent_and_survives_every_verb(opened, documents):
+    foreign = {"_id": "a", "session": '{"cookie":{}}', "expires": datetime.fromtimestamp(NOW, timezone.utc)}
+    documents.insert_one(foreign)
+    documents.insert_one({"_id": ObjectId(), "session": "{}", "user_id": "u"})
+    before = list(documents.find())
+    store = opened()
+    assert store.load("a", now=NOW, touch_after=0) is None
+    assert store.create("a", record(), now=NOW) is None
+    assert store.replace("a", record(), now=NOW) is None
+    assert store.touch("a", ttl=9, now=NOW) is False
+    assert store.delete("a", now=NOW) is False
+    assert store.find_user("u", now=NOW) == []
+    assert store.delete_user("u", now=NOW) == []
+    assert list(store.scan(now=NOW)) == []
+    assert store.purge(now=NOW) == 0
+    assert list(documents.find()) == before
+
+
+def test_a_record_that_connect_mongo_made_an_object_is_absent(opened, documents):
+    store = opened()
+    store.create("a", record(user_id="u"), now=NOW)
+    documents.update_one({"_id": "a"}, {"$set": {"session": {"cookie": {}}}})
+    assert store.load("a", now=NOW, touch_after=0) is None
+    assert store.find_user("u", now=NOW) == []
+    assert list(store.scan(now=NOW)) == []
+    assert store.create("a", record(), now=NOW) is None
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1234567, 0.0004, 0.9999])
+def test_no_fraction_of_a_millisecond_makes_a_record_expire_early_or_late(opened, documents, fraction):
+    store, now = opened(), NOW + fraction
+    end = store.create("a", record(ttl=7.0001), now=now).expires_at
+    assert end == now + 7.0001
+    assert documents.find_one()["expires"].timestamp() >= end - 1e-6
+    assert store.load("a", now=end - 1e-5, touch_after=None).expires_at == end
+    assert store.load("a", now=end, touch_after=None) is None
+    assert store.touch("a", ttl=7, now=end) is False
+    assert store.purge(now=end - 1e-5) == 0
+    assert store.purge(now=end) == 1
+
+
+def test_the_date_of_the_sweeper_is_never_early_where_the_applications_clock_is_behind(opened, documents):
+    began = time.time()
+    opened().create("a", record(ttl=50), now=began - 3600)
+    assert documents.find_one()["expires_at"] == began - 3550
+    assert documents.find_one()["expires"].timestamp() > began + 49.9
+
+
+# Indexes
+
+
+def test_the_first_record_brings_the_indexes(opened, documents):
+    opened().create("a", record(), now=NOW)
+    indexes = documents.index_information()
+    assert indexes["expires_1"]["expireAfterSeconds"] == 0
+    assert indexes["expires_1"]["key"] == [("expires", 1)]
+    assert indexes["user_id_1"]["sparse"] is True
+
+
+def test_the_indexes_are_created_once_in_a_process(opened, commands):
+    store = opened()
+    assert commands(lambda: store.create("a", record(), now=NOW)) == ["update", "createIndexes", "createIndexes"]
+    assert commands(lambda: store.create("b", record(), now=NOW)) == ["update"]
+
+
+def test_an_index_of_other_options_is_left_as_it_is(opened, documents):
+    documents.create_index("expires", name="expires_1", expireAfterSeconds=3600)
+    store = opened()
+    assert store.create("a", record(), now=NOW)
+    store.prepare()
+    indexes = documents.index_information()
+    assert indexes["expires_1"]["expireAfterSeconds"] == 3600
+    assert "user_id_1" in indexes
+
+
+def test_indexes_that_cannot_be_created_are_logged_and_fail_no_session(opened, monkeypatch, caplog):
+    def refuse(*_: object, **__: object) -> None:
+        raise pymongo.errors.OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr(Collection, "create_index", refuse)
+    store = opened()
+    assert store.create("a", record(), now=NOW)
+    assert store.create("b", record(), now=NOW)
+    (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "wsgisession"]
+    assert "no right" in message
+    assert "wsgisession init URL" in message
+    with pytest.raises(StoreError, match="no right"):
+        store.prepare()
+
+
+def test_many_at_a_first_use_all_succeed(opened, documents):
+    store = opened()
+    with ThreadPoolExecutor(12) as pool:
+        results = list(pool.map(lambda number: store.create(f"s{number}", record(), now=NOW), range(24)))
+    assert all(results)
+    assert documents.count_documents({}) == 24
+    assert {"expires_1", "user_id_1"} <= set(documents.index_information())
+
+
+# Commands
+
+
+def test_each_verb_is_one_command_and_two_where_it_must_be(opened, commands):
+    store = opened()
+    version = store.create("a", record(user_id="u"), now=NOW).version
+    later = NOW + 50
+    assert commands(lambda: store.load("a", now=NOW, touch_after=0.05)) == ["find"]
+    assert commands(lambda: store.load("a", now=later, touch_after=None)) == ["find"]
+    assert commands(lambda: store.load("a", now=later, touch_after=0.05)) == ["find", "update"]
+    assert commands(lambda: store.replace("a", record(user_id="u", version=version), now=NOW)) == ["update"]
+    assert commands(lambda: store.touch("a", ttl=5, now=NOW)) == ["update"]
+    assert commands(lambda: store.create("a", record(), now=later)) == ["update"]  # over the expired one
+    assert commands(lambda: store.delete("a", now=later)) == ["delete"]
+    store.create("a", record(user_id="u"), now=NOW)
+    assert commands(lambda: store.find_user("u", now=NOW)) == ["find"]
+    assert commands(lambda: list(store.scan(now=NOW))) == ["find"]
+    assert commands(lambda: store.delete_user("u", now=NOW)) == ["find", "delete"]
+    assert commands(lambda: store.delete_user("u", now=NOW)) == ["find"]
+    assert commands(lambda: store.purge(now=NOW)) == ["find"]
+
+
+def test_a_record_changed_between_a_read_and_its_restart_is_still_there(opened, monkeypatch):
+    store = opened()
+    store.create("a", record(), now=NOW)
+    sessions = store._client().sessions
+    read = sessions.find_one
+
+    class Interrupted:
+        update_one = sessions.update_one
+
+        def find_one(self, *args: object) -> object:
+            found = read(*args)
+            assert store.touch("a", ttl=30, now=NOW + 50)
+            return found
+
+    monkeypatch.setattr(store._client(), "sessions", Interrupted())
+    assert store.load("a", now=NOW + 50, touch_after=0) is not None
+    monkeypatch.setattr(store._client(), "sessions", sessions)
+    assert store.load("a", now=NOW + 50, touch_after=None).expires_at == NOW + 80
+
+
+def test_purge_and_scan_go_through_more_documents_than_a_batch_or_page(opened, monkeypatch, commands):
+    monkeypatch.setattr(mongodb, "_BATCH", 2)
+    monkeypatch.setattr(mongodb, "_PAGE", 2)
+    store = opened()
+    for number in range(5):
+        store.create(f"s{number}", record(), now=NOW)
+    scanned, removed = [], []
+    assert commands(lambda: scanned.extend(store.scan(now=NOW))) == ["find"] * 3
+    assert [handle for handle, _ in scanned] == ["s0", "s1", "s2", "s3", "s4"]
+    assert commands(lambda: removed.append(store.purge(now=NOW + 101, limit=3))) == ["find", "delete"] * 2
+    assert removed == [3]
+    assert store.purge(now=NOW + 101) == 2
+
+
+@pytest.mark.parametrize("preference", ["secondary", "secondaryPreferred&readPreferenceTags=dc:ny,rack:1", "nearest"])
+def test_sessions_are_read_from_the_primary_whatever_the_url_prefers(opened, url, preference):
+    store = opened(f"{url}&readPreference={preference}")
+    assert store._client().sessions.read_preference == pymongo.ReadPreference.PRIMARY
+
+
+# Failure
+
+
+@pytest.mark.parametrize("fault", [{"stall": True}, {"lose_replies": True}, {"dribble": 0.01}])
+@pytest.mark.parametrize("fresh", [True, False], ids=["connecting", "connected"])
+def test_a_server_that_hangs_is_a_store_error_within_the_timeout(opened, tcp_proxy, url, fault, fresh):
+    opened().create("a", record(b'{"text":"' + b"x" * 1000 + b'"}'), now=NOW)
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url, timeout=0.4)
+    if not fresh:
+        store.load("a", now=NOW, touch_after=None)
+    for name, value in fault.items():
+        setattr(proxy, name, value)
+    for verb in (lambda: store.load("a", now=NOW, touch_after=0), lambda: store.create("b", record(), now=NOW)):
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=rf"127\.0\.0\.1:{proxy.port}/.* within 0\.4 s"):
+            verb()
+        assert time.monotonic() - began < 1
+    began = time.monotonic()
+    store.close()
+    assert time.monotonic() - began < 1
+
+
+def test_a_server_that_is_down_is_a_store_error_and_no_longer_once_it_is_back(opened, tcp_proxy, url):
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url, timeout=1.5)
+    store.create("a", record(), now=NOW)
+    proxy.refuse()
+    proxy.reset()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="reached") as caught:
+        store.load("a", now=NOW, touch_after=0)
+    assert time.monotonic() - began < 2.2
+    assert isinstance(caught.value.__cause__, pymongo.errors.ConnectionFailure)
+    proxy.accept()
+    assert store.load("a", now=NOW, touch_after=0)
+
+
+def test_a_server_that_was_restarted_between_two_requests_is_no_failure(start_server, opened):
+    server = start_server(servers.MongoDB)
+    store = opened(server.url)
+    store.create("a", record(), now=NOW)
+    server.kill()
+    server.start()
+    assert store.load("a", now=NOW, touch_after=0) is None  # the stand-in's memory is lost with it
+    assert store.create("a", record(), now=NOW)
+
+
+@pytest.mark.parametrize("fault", ["drop", "reset"])
+def test_a_connection_that_broke_is_replaced_silently_for_a_read(opened, tcp_proxy, url, fault):
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url)
+    store.create("a", record(), now=NOW)
+    getattr(proxy, fault)()
+    assert store.load("a", now=NOW, touch_after=0)
+
+
+def test_an_error_about_a_document_quotes_nothing_of_it(opened, documents):
+    documents.create_index("user_id", unique=True, sparse=True, name="mine")
+    store = opened()
+    store.create("a", record(user_id="the-user"), now=NOW)
+    version = store.create("b", record(), now=NOW).version
+    with pytest.raises(StoreError, match="refused the command") as caught:
+        store.replace("b", record(b'"the-payload"', user_id="the-user", version=version), now=NOW)
+    shown = f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__cause__.details}"
+    assert "11000" in shown
+    assert "the-" not in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (pymongo.errors.OperationFailure("Authentication failed.", 18), "authSource"),
+        (pymongo.errors.OperationFailure("bad auth", 8000), "authSource"),
+        (pymongo.errors.OperationFailure("not authorized", 13), "readWrite"),
+        (pymongo.errors.OperationFailure("Unrecognized", 9), "log of the server"),
+        (pymongo.errors.ExecutionTimeout("operation exceeded time limit", 50), "raise timeout"),
+        (pymongo.errors.WriteConcernError("waiting for replication timed out", 64), "see the log"),
+        (pymongo.errors.NotPrimaryError("not primary"), "directConnection"),
+        (pymongo.errors.WaitQueueTimeoutError("Timed out"), "maxPoolSize"),
+        (pymongo.errors.AutoReconnect("connection closed"), "check that it runs"),
+    ],
+)
+def test_an_error_says_what_to_do(monkeypatch, error, cure):
+    def fail() -> None:
+        raise error
+
+    store = MongoDBStore("mongodb://h")
+    monkeypatch.setattr(store, "_client", fail)
+    with pytest.raises(StoreError, match=cure) as caught:
+        store.load("a", now=NOW, touch_after=0)
+    assert caught.value.__cause__ is error
+
+
+# Processes
+
+
+FORK = """
+import os, sys
+from wsgisession.stores import Record, open_store
+store = open_store(sys.argv[1])
+assert store.create("parent", Record(b"{}", 100.0), now=4e9)
+child = os.fork()
+assert store.load("parent", now=4e9, touch_after=0)
+assert store.create(f"of {child > 0}", Record(b"{}", 100.0), now=4e9)
+store.close()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0)
+"""
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sys, gevent
+from wsgisession.errors import StoreError
+from wsgisession.stores import Record, open_store
+store = open_store(sys.argv[1])
+tasks = [gevent.spawn(store.create, f"s{n}", Record(b"{}", 100.0), now=4e9) for n in range(50)]
+gevent.joinall(tasks, timeout=20, raise_error=True)
+assert all(task.value for task in tasks)
+ticks = []
+def tick():
+    while True:
+        ticks.append(1)
+        gevent.sleep(0.01)
+ticking = gevent.spawn(tick)
+silent = open_store(sys.argv[2])
+try:
+    silent.load("a", now=4e9, touch_after=0)
+except StoreError:
+    assert len(ticks) > 10, ticks
+else:
+    raise AssertionError("it answered")
+silent.close()
+store.close()
+"""
+
+
+def run(program: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=servers.ROOT)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stderr
+
+
+def test_a_store_used_before_a_fork_works_on_in_both_processes_without_a_warning(url, documents):
+    assert run(FORK, url) == ""
+    assert {found["_id"] for found in documents.find()} == {"parent", "of True", "of False"}
+
+
+def test_a_waiting_call_lets_other_greenlets_run(url, tcp_proxy):
+    proxy = tcp_proxy(url)
+    proxy.stall = True
+    assert run(GEVENT, url, f"{proxy.url}&timeout=0.4") == ""
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://a.example:27017,b.example:27018,[::1]:27019/app?replicaSet=rs0&w=majority&readConcernLevel=majority",
+        "mongodb://ali:open%2Fsesame@a.example/app?authSource=admin&tls=true&maxPoolSize=5&appName=shop",
+        "mongodb://%2Ftmp%2Fmongodb-27017.sock/app",
+        "mongodb+srv://ali:sesame@sessions.example.com/app?retryWrites=true&srvMaxHosts=2",
+    ],
+)
+def test_what_pymongo_takes_is_taken_without_a_look_up_or_connection(monkeypatch, url):
+    def touched(*_: object, **__: object) -> None:
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket, "getaddrinfo", touched)
+    monkeypatch.setattr(socket, "socket", touched)
+    monkeypatch.setattr(dns.resolver, "resolve", touched)
+    store = open_store(url)
+    assert "sesame" not in repr(store)
+    store.close()
+
+
+def test_the_database_is_that_of_the_path_and_test_without_one():
+    stores = [open_store("mongodb://h/my%2Dapp"), open_store("mongodb://h?collection=logins")]
+    assert [store._client().sessions.full_name for store in stores] == ["my-app.sessions", "test.logins"]
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mongodb://h/?colection=x", "unknown parameter 'colection'; it takes collection"),
+        ("mongodb://h/?collection=", "collection"),
+        ("mongodb://h/?timeout=soon", "timeout"),
+        ("mongodb://h/?maxPoolSize=many", "maxpoolsize must be an integer"),
+        ("mongodb://h/?tls=true&tlsCAFile=/nowhere.pem", "nowhere.pem"),
+        ("mongodb://h/?srvMaxHosts=2", "srvMaxHosts"),
+        ("mongodb://h/?authMechanism=SCRAM-SHA-256", "requires a username"),
+        ("mongodb://a,b/?directConnection=true", "directConnection"),
+        ("mongodb://h/?w=0", "w=0"),
+        ("mongodb://h/app.logins", "collection="),
+        ("mongodb://", "Empty host"),
+        ("mongodb://h/a b", "mongodb://user:password@host"),
+        ("mongodb+srv://a.example.com,b.example.com/", "one host"),
+        ("mongodb+srv://a.example.com:27017/", "without a port"),
+        ("mongodb+srv://a.example.com/?serverMaxHosts=2", "unknown parameter 'serverMaxHosts'"),
+    ],
+)
+def test_a_url_that_cannot_be_right_is_refused_at_start(url, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        open_store(url)
+
+
+def test_a_url_of_another_scheme_is_refused():
+    with pytest.raises(ConfigurationError, match="must begin with mongodb"):
+        MongoDBStore("redis://h")
+
+
+@pytest.mark.parametrize("special", ["/", ":", "@", "%", "?", "?hush=", "#"])
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(special):
+    with pytest.raises(ConfigurationError) as caught:
+        open_store(f"mongodb://ali:hush{special}hush@h/app?replicaSet=rs0")
+    assert "hush" not in str(caught.value)
+
+
+def test_a_name_server_that_does_not_answer_is_a_store_error_within_the_timeout(monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], silent.getsockname()[1]
+        monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
+        store = open_store("mongodb+srv://ali:sesame@sessions.example.com/app?timeout=0.4")
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=r"mongodb\+srv://sessions\.example\.com/app cannot be reached") as caught:
+            store.load("a", now=NOW, touch_after=0)
+        assert time.monotonic() - began < 0.8
+        assert "sesame" not in f"{caught.value!r} {caught.value.__cause__!r}"

@@ -1,0 +1,90 @@
+"""What is told of sessions: to the application's callable whole, to the log by its weight, and never a secret."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+
+import pytest
+
+from wsgisession.events import Events, SessionEvent
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+def events(listener):
+    return Events(listener, clock=AT.timestamp)
+
+
+def test_the_callable_gets_each_event_whole():
+    heard = []
+    events(heard.append).emit("rejected", "1handle", reason="malformed", detail="a sentence")
+    assert heard == [SessionEvent("rejected", "1handle", AT, "malformed", "a sentence")]
+
+
+def test_an_event_has_no_handle_reason_or_detail_unless_it_is_given_one():
+    heard = []
+    events(heard.append).emit("created")
+    assert heard == [SessionEvent("created", None, AT, None, None)]
+
+
+def test_an_event_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        SessionEvent("created", None, AT).name = "destroyed"
+
+
+def test_a_callable_that_fails_is_logged_and_breaks_nothing(caplog):
+    """SECURITY 57."""
+
+    def fail(event):
+        raise RuntimeError("the metrics server is down")
+
+    events(fail).emit("saved", "1handle")
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("wsgisession", logging.ERROR)
+    assert "'saved'" in record.getMessage()
+    assert "the metrics server is down" in caplog.text
+
+
+def test_what_ends_the_process_is_not_held_back():
+    def interrupt(event):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        events(interrupt).emit("saved")
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("created", logging.DEBUG),
+        ("loaded", logging.DEBUG),
+        ("saved", logging.DEBUG),
+        ("merged", logging.DEBUG),
+        ("touched", logging.DEBUG),
+        ("regenerated", logging.DEBUG),
+        ("renewed", logging.DEBUG),
+        ("destroyed", logging.DEBUG),
+        ("revoked", logging.DEBUG),
+        ("expired", logging.DEBUG),
+        ("rejected", logging.INFO),
+        ("gone", logging.WARNING),
+        ("store_error", logging.ERROR),
+    ],
+)
+def test_an_event_is_logged_by_its_weight(caplog, name, level):
+    caplog.set_level(logging.DEBUG, "wsgisession")
+    events(None).emit(name, "1handle", reason="a reason", detail="a sentence")
+    assert caplog.record_tuples == [("wsgisession", level, f"session {name}: 1handle (a reason) (a sentence)")]
+
+
+def test_an_event_of_no_session_is_logged_with_a_dash(caplog):
+    caplog.set_level(logging.INFO, "wsgisession")
+    events(None).emit("rejected", reason="malformed")
+    assert caplog.messages == ["session rejected: - (malformed)"]
+
+
+def test_an_event_below_the_log_s_level_is_not_logged(caplog):
+    caplog.set_level(logging.WARNING, "wsgisession")
+    events(None).emit("saved", "1handle")
+    assert caplog.messages == []

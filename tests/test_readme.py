@@ -1,0 +1,163 @@
+"""What the README shows runs, and what its tables say is so."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from tests.servers import ROOT
+from tests.visits import Browser, Site
+from tests.web import Browser as RealBrowser
+from tests.web import Gunicorn
+from wsgisession import SessionManager, stores
+from wsgisession.headers import Reply
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under this heading."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_example_does_what_the_console_shows():
+    (app,), (console,) = blocks("python"), blocks("console")
+    (options,) = re.findall(r"^gunicorn (.*) hello:app$", README, re.MULTILINE)
+    server = Gunicorn("hello:app", *options.split())
+    (server.folder / "hello.py").write_text(app)
+    try:
+        browser = RealBrowser(server.start().url)
+        visits = re.findall(r"^\$ curl (.*)\n(.*\n)", console, re.MULTILINE)
+        assert [visited(browser, command) for command, _ in visits] == [answer for _, answer in visits]
+        assert (server.folder / "sessions.db").is_file()
+    finally:
+        server.stop()
+
+
+def visited(browser: RealBrowser, command: str) -> Any:
+    """Do what curl would."""
+    *options, url = shlex.split(command)
+    path = urlsplit(url).path
+    if "-d" not in options:
+        return browser.get(path)
+    return browser.post(path, **dict(parse_qsl(options[options.index("-d") + 1])))
+
+
+def test_its_commands_are_targets_of_make():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    assert targets == ["test", "demo"]
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_its_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
+def test_its_options_are_those_of_the_manager():
+    listed = [name for option, _, _ in rows("Options") for name in names(option)]
+    assert sorted(listed) == sorted(set(inspect.signature(SessionManager).parameters))
+
+
+@pytest.mark.parametrize("option", ["store", "name", "resave", "save_uninitialized", "rolling", "unset", "track_client",
+                                    "on_conflict", "on_gone", "on_store_error"])  # fmt: skip
+def test_its_defaults_are_those_of_the_manager(option):
+    (default,) = [names(cell)[0] for listed, cell, _ in rows("Options") if names(listed) == [option]]
+    expected = inspect.signature(SessionManager).parameters[option].default
+    assert default == (f'"{expected}"' if isinstance(expected, str) else repr(expected))
+
+
+def test_its_stores_are_those_that_can_be_opened():
+    listed = {name.partition("://")[0]: extra for urls, _, extra in rows("Stores") for name in names(urls)}
+    known = {scheme: extra or "" for scheme, (_, _, extra) in stores._BUILT_IN.items() if "valkey" not in scheme}
+    assert {scheme: extra.strip("`") for scheme, extra in listed.items()} == known
+
+
+# How it decides to write: for each row what happened before, and what the request does.
+
+
+def a_visitor_with_a_session(site: Site) -> Browser:
+    browser = site.browser()
+    browser.put(cart={"apples": [1]})
+    return browser
+
+
+def a_visitor_without_a_record(site: Site) -> Browser:
+    browser = a_visitor_with_a_session(site)
+    site.manager.revoke(browser.handle)
+    return browser
+
+
+def read(session: Any) -> None:
+    assert session.get("nothing") is None
+
+
+def change(session: Any) -> None:
+    session["cart"]["apples"].append(2)
+
+
+def change_and_back(session: Any) -> None:
+    session["cart"]["apples"].append(2)
+    session["cart"]["apples"].pop()
+
+
+ROWS: dict[str, tuple[Callable[[Site], Browser], Callable[[Any], Any]]] = {
+    "leaves the session alone": (a_visitor_with_a_session, lambda session: None),
+    "reads the session, and there is none": (Site.browser, read),
+    "reads the session that is there": (a_visitor_with_a_session, read),
+    "writes to a new session": (Site.browser, lambda session: session.update(a=1)),
+    "changes the session that is there, however deep inside": (a_visitor_with_a_session, change),
+    "changes it, and back again": (a_visitor_with_a_session, change_and_back),
+    "calls `login` or `regenerate`": (a_visitor_with_a_session, lambda session: session.login("ada")),
+    "calls `logout` or `destroy`": (a_visitor_with_a_session, lambda session: session.logout()),
+    "changes a session that another request ends meanwhile": (a_visitor_with_a_session, change),
+    "reads the session, and its record is gone": (a_visitor_without_a_record, read),
+    "reads the session, and the cookie is forged": (lambda site: site.browser("forged"), read),
+}
+
+
+@pytest.mark.parametrize(("does", "asked", "cookie"), rows("How it decides to write"))
+def test_it_decides_as_the_table_says(does, asked, cookie):
+    site = Site()
+    before, act = ROWS[does]
+    browser = before(site)
+    if "meanwhile" in does:
+        handle = browser.handle
+        site.store.before["replace"] = lambda: site.store.delete(handle, now=site.clock())
+    site.store.calls.clear()
+    with browser.request() as session:
+        act(session)
+    calls = set(site.store.calls) - ({"delete"} if "meanwhile" in does else set())
+    assert calls == set(re.findall(r"`(\w+)`", asked))
+    assert what_became_of_the_cookie(browser.reply) == cookie.partition(",")[0]
+
+
+def what_became_of_the_cookie(reply: Reply) -> str:
+    if reply.set_cookie is None:
+        return "left alone"
+    return "expired" if "Max-Age=0" in reply.set_cookie else "sent"
+
+
+def test_a_change_sends_a_cookie_that_has_a_max_age():
+    browser = Site(cookie={"max_age": 60}).browser()
+    browser.put(a=1)
+    browser.put(a=2)
+    assert what_became_of_the_cookie(browser.reply) == "sent"

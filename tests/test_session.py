@@ -1,0 +1,613 @@
+"""`Session`: a mapping that is read late, knows what changed, and says what it is."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from markupsafe import Markup
+
+from tests.visits import DAY, NOW, Site
+from wsgisession import ConfigurationError, HeadersSentError, SerializationError, Session, SessionError, SessionGone
+from wsgisession.merge import same
+
+
+def at(seconds):
+    return datetime.fromtimestamp(NOW + seconds, timezone.utc)
+
+
+@pytest.fixture
+def site():
+    return Site()
+
+
+@pytest.fixture
+def browser(site):
+    browser = site.browser()
+    browser.put(cart=["tea"], prefs={"lang": {"ui": "en"}}, n=1)
+    site.store.calls.clear()
+    return browser
+
+
+def reads_and_writes(site):
+    return site.store.calls["load"], site.store.calls["create"] + site.store.calls["replace"]
+
+
+# Laziness.
+
+
+def test_a_session_that_nobody_touches_costs_nothing(site, browser):
+    with browser.request() as session:
+        assert repr(session) == "<Session, not read yet>"
+        assert not session.is_accessed
+        assert not session.is_modified
+    assert not site.store.calls
+    assert browser.reply.set_cookie is None
+    assert not browser.reply.vary
+
+
+def test_a_session_that_is_read_is_fetched_once_and_not_written(site, browser):
+    with browser.request() as session:
+        assert session["n"] == 1
+        assert "cart" in session
+        assert len(session) == 3
+        assert session.is_accessed
+    assert reads_and_writes(site) == (1, 0)
+    assert browser.reply.set_cookie is None
+    assert browser.reply.vary
+
+
+def test_a_session_without_a_cookie_asks_no_store(site):
+    browser = site.browser()
+    with browser.request() as session:
+        assert dict(session) == {}
+    assert not site.store.calls
+    assert browser.reply.set_cookie is None
+
+
+def test_a_repr_shows_neither_id_nor_data(site, browser):
+    """SECURITY 56."""
+    with browser.request() as session:
+        session["password"] = "hunter2"
+        shown = repr(session) + repr(session.cookie)
+        assert session.handle in shown
+        assert session.id not in shown
+        assert "hunter2" not in shown
+
+
+# The mapping.
+
+
+def test_it_is_read_and_written_like_a_dict(browser):
+    with browser.request() as session:
+        assert session.get("nobody") is None
+        with pytest.raises(KeyError):
+            session["nobody"]
+        with pytest.raises(KeyError):
+            del session["nobody"]
+        assert session.setdefault("n", 5) == 1
+        assert session.pop("n") == 1
+        session.update(a=1, b=2)
+        assert sorted(session) == ["a", "b", "cart", "prefs"]
+        assert session == {"a": 1, "b": 2, "cart": ["tea"], "prefs": {"lang": {"ui": "en"}}}
+    assert sorted(browser.data) == ["a", "b", "cart", "prefs"]
+
+
+def test_clearing_it_keeps_the_id(browser):
+    handle = browser.handle
+    with browser.request() as session:
+        session.clear()
+        assert session.is_empty
+    assert (browser.data, browser.handle) == ({}, handle)
+
+
+CHANGES = {
+    "set": lambda session: session.update(n=2),
+    "set in a dict": lambda session: session["prefs"]["lang"].update(ui="fr"),
+    "append": lambda session: session["cart"].append("milk"),
+    "delete": lambda session: session.pop("n"),
+    "delete in a dict": lambda session: session["prefs"].clear(),
+    "through get": lambda session: session.get("cart").append("milk"),
+    "through values": lambda session: [value.append(1) for value in session.values() if type(value) is list],
+    "through items": lambda session: dict(session.items())["cart"].clear(),
+    "another type": lambda session: session.update(n=True),
+    "a value that changes after it was put in": lambda session: (lambda x: (session.update(x=x), x.append(1)))([]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_at_any_depth_is_noticed_and_written(site, browser, change):
+    with browser.request() as session:
+        change(session)
+        assert session.is_modified
+        changed = dict(session)
+    assert reads_and_writes(site)[1] == 1
+    assert same(browser.data, changed)
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda session: session.update(n=1),
+        lambda session: session["cart"].sort(),
+        lambda session: session.update(prefs={"lang": {"ui": "en"}}),
+        lambda session: (session.pop("n"), session.update(n=1)),
+        lambda session: session["prefs"]["lang"],
+    ],
+)
+def test_what_ends_as_it_began_is_no_change(site, browser, touch):
+    """SECURITY 39."""
+    with browser.request() as session:
+        touch(session)
+        assert not session.is_modified
+    assert reads_and_writes(site) == (1, 0)
+
+
+def test_a_value_comes_back_as_the_type_it_was(site, browser):
+    values = {
+        "tuple": (1, [2]),
+        "set": {1, "a"},
+        "frozenset": frozenset({(1,)}),
+        "bytes": b"\xff",
+        "datetime": at(0),
+        "date": date(2026, 1, 2),
+        "timedelta": timedelta(days=-1),
+        "decimal": Decimal("1.10"),
+        "uuid": UUID(int=5),
+        "markup": Markup("<b>"),
+        "nothing": None,
+    }
+    browser.put(values=values)
+    assert same(browser.data["values"], values)
+
+
+def test_a_set_that_grows_in_place_is_noticed(browser):
+    browser.put(seen={1})
+    with browser.request() as session:
+        session["seen"].add(2)
+    assert browser.data["seen"] == {1, 2}
+
+
+def test_a_value_that_cannot_be_stored_is_refused_before_anything_is_written(site, browser):
+    session = browser.open()
+    session["n"] = 2
+    session["prefs"]["x"] = object()
+    with pytest.raises(SerializationError, match=r"session\['prefs'\]\['x'\]"):
+        browser.end(session)
+    assert browser.data["n"] == 1
+    assert reads_and_writes(site)[1] == 0
+
+
+def test_a_session_larger_than_max_size_is_refused_and_the_old_one_stays():
+    """SECURITY 52."""
+    site = Site(max_size=1000)
+    browser = site.browser()
+    browser.put(a=1)
+    session = browser.open()
+    session["b"] = "x" * 1000
+    with pytest.raises(SerializationError, match="max_size is 1000"):
+        browser.end(session)
+    assert browser.data == {"a": 1}
+
+
+# What it is.
+
+
+def test_a_new_session_is_new_and_empty_until_it_is_written(site):
+    browser = site.browser()
+    with browser.request() as session:
+        assert session.is_new
+        assert session.is_empty
+        assert not session.is_modified
+        session["a"] = 1
+        assert session.is_new
+        assert not session.is_empty
+        assert session.is_modified
+    with browser.request() as session:
+        assert not session.is_new
+
+
+def test_its_id_is_a_secret_of_256_bits_and_its_handle_is_another(site):
+    """SECURITY 1, 44."""
+    browser = site.browser()
+    with browser.request() as session:
+        session["a"] = 1
+        session_id, handle = session.id, session.handle
+    assert len(session_id) == 43
+    assert browser.cookie.startswith(session_id + ".")
+    assert session_id not in handle
+    assert site.store.handles == {handle}
+    assert (browser.open().id, browser.open().handle) == (session_id, handle)
+
+
+def test_asking_a_new_session_for_its_id_stores_nothing(site):
+    browser = site.browser()
+    with browser.request() as session:
+        assert session.id
+    assert site.store.handles == set()
+    assert browser.reply.set_cookie is None
+
+
+def test_a_session_opened_by_its_handle_has_no_id(site, browser):
+    session = site.manager.load(browser.handle)
+    assert session.id is None
+    assert session.handle == browser.handle
+
+
+def test_it_knows_its_times(site, browser):
+    with browser.request() as session:
+        assert session.created_at == at(0)
+        assert session.last_seen_at == at(0)
+        assert session.authenticated_at is None
+        assert session.expires_at == at(DAY)
+    site.clock += 3600
+    with browser.request() as session:
+        assert session.created_at == at(0)
+        assert session.last_seen_at == at(3600)
+        assert session.expires_at == at(3600 + DAY)
+        session.login(7)
+        assert session.authenticated_at == at(3600)
+        assert session.created_at == at(0)
+
+
+def test_a_new_session_expires_as_if_it_were_stored_now(site):
+    assert site.browser().open().expires_at == at(DAY)
+
+
+def test_it_expires_no_later_than_the_absolute_timeout():
+    site = Site(absolute_timeout=2 * DAY)
+    browser = site.browser()
+    browser.put(a=1)
+    for _ in range(3):
+        site.clock += 0.5 * DAY
+        expires = browser.open().expires_at
+    assert expires == at(2 * DAY)
+
+
+# Its user.
+
+
+@pytest.mark.parametrize(
+    ("data", "user"),
+    [
+        ({}, None),
+        ({"user_id": 7}, 7),
+        ({"_user_id": "8"}, "8"),
+        ({"_auth_user_id": "9"}, "9"),
+        ({"_auth_user_id": "9", "_user_id": "8", "user_id": 7}, 7),
+        ({"user_id": None, "_user_id": "8"}, "8"),
+        ({"user_id": 0}, 0),
+        ({"user_id": UUID(int=1)}, UUID(int=1)),
+    ],
+)
+def test_its_user_stands_under_the_first_key_that_has_one(site, data, user):
+    browser = site.browser()
+    browser.put(**data)
+    assert same(browser.open().user_id, user)
+
+
+def test_its_user_is_loaded_once_a_request():
+    asked = []
+    site = Site(user_loader=lambda user_id: asked.append(user_id) or f"user {user_id}")
+    browser = site.browser()
+    with browser.request() as session:
+        assert session.user is None
+        session.login(7)
+        assert (session.user, session.user) == ("user 7", "user 7")
+        session.login(8)
+        assert session.user == "user 8"
+        session.logout()
+        assert session.user is None
+    assert asked == [7, 8]
+
+
+def test_a_user_that_the_loader_does_not_know_is_none_and_asked_for_once():
+    asked = []
+    site = Site(user_loader=asked.append)
+    with site.browser().request() as session:
+        session.login(7)
+        assert (session.user, session.user) == (None, None)
+    assert asked == [7]
+
+
+def test_without_a_loader_there_is_no_user(browser):
+    with browser.request() as session:
+        session.login(7)
+        assert session.user is None
+
+
+# What the app can ask for.
+
+
+def test_login_sets_the_user_and_the_data_under_a_new_id(site, browser):
+    """SECURITY 18, 19."""
+    before = browser.twin()
+    with browser.request() as session:
+        session["_user_id"] = "somebody else"
+        session.login(7, role="admin", cart=[])
+        assert (session.user_id, session["role"], session["cart"]) == (7, "admin", [])
+    assert browser.data == {"cart": [], "prefs": {"lang": {"ui": "en"}}, "n": 1, "user_id": 7, "role": "admin"}
+    assert before.data == {}
+    assert len(site.store.handles) == 1
+
+
+def test_login_uses_the_manager_s_own_key():
+    browser = Site(user_key=["uid", "user_id"]).browser()
+    with browser.request() as session:
+        session["user_id"] = "somebody else"
+        session.login("u")
+    assert browser.data == {"uid": "u"}
+
+
+def test_login_needs_a_user(browser):
+    with pytest.raises(ValueError, match="logout"):
+        browser.open().login(None)
+
+
+def test_regenerate_gives_a_new_id_with_the_same_data(site, browser):
+    """SECURITY 18."""
+    before, data = browser.twin(), browser.data
+    with browser.request() as session:
+        old = session.id, session.handle
+        session.regenerate()
+        assert session.is_modified
+        assert session.id not in old
+        assert session.handle not in old
+        assert not session.is_new
+    assert browser.data == data
+    assert before.data == {}
+
+
+def test_regenerate_can_leave_the_data_behind(browser):
+    with browser.request() as session:
+        session.regenerate(keep_data=False)
+        session["fresh"] = 1
+    assert browser.data == {"fresh": 1}
+
+
+def test_a_new_session_can_be_regenerated(site):
+    browser = site.browser()
+    with browser.request() as session:
+        session["a"] = 1
+        session.regenerate()
+    assert browser.data == {"a": 1}
+    assert len(site.store.handles) == 1
+
+
+def test_the_old_record_stays_until_the_new_cookie_leaves(site, browser):
+    """SECURITY 21: an app that fails after regenerate has changed nothing."""
+    session = browser.open()
+    session.login(7)
+    assert browser.data["n"] == 1
+    site.manager.abandon(session)
+    assert len(site.store.handles) == 1
+    assert browser.data["n"] == 1
+
+
+def test_destroy_ends_the_record_now_and_the_cookie_with_the_response(site, browser):
+    """SECURITY 30, 31."""
+    copy = browser.twin()
+    with browser.request() as session:
+        session.destroy()
+        assert dict(session) == {}
+        assert session.user_id is None
+        assert copy.data == {}
+        assert site.store.handles == set()
+    assert browser.cookie == ""
+    assert "Max-Age=0" in browser.reply.set_cookie
+    assert len(site.told("destroyed")) == 1
+
+
+def test_what_is_written_after_destroy_goes_to_a_new_session(site, browser):
+    """SECURITY 31."""
+    old = browser.handle
+    with browser.request() as session:
+        session["old"] = 1
+        session.destroy()
+        session["fresh"] = 1
+        assert session.is_new
+    assert browser.data == {"fresh": 1}
+    assert browser.handle != old
+    assert len(site.store.handles) == 1
+
+
+def test_what_was_taken_out_before_destroy_belongs_to_nothing(browser):
+    with browser.request() as session:
+        cart = session["cart"]
+        session.destroy()
+        cart.append("milk")
+        session["fresh"] = 1
+    assert browser.data == {"fresh": 1}
+
+
+def test_destroying_a_session_that_never_was_does_nothing(site):
+    browser = site.browser()
+    with browser.request() as session:
+        session["a"] = 1
+        session.destroy()
+    assert browser.reply.set_cookie is None
+    assert site.store.handles == set()
+    assert site.told("destroyed") == []
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_logout_clears_the_site_s_data_on_request(browser, clear):
+    """SECURITY 32."""
+    with browser.request() as session:
+        session.logout(clear_site_data=clear)
+    assert browser.reply.clear_site_data is clear
+    assert browser.cookie == ""
+
+
+def test_destroy_after_regenerate_ends_the_old_record(site, browser):
+    with browser.request() as session:
+        session.regenerate()
+        session.destroy()
+    assert site.store.handles == set()
+    assert browser.cookie == ""
+
+
+# Its cookie.
+
+
+def test_its_cookie_has_the_manager_s_settings_until_it_has_its_own():
+    site = Site(cookie={"max_age": 600, "path": "/app"})
+    with site.browser().request() as session:
+        cookie = session.cookie
+        assert (cookie.max_age, cookie.original_max_age, cookie.expires) == (600, 600, at(600))
+        assert (cookie.path, cookie.domain, cookie.http_only) == ("/app", None, True)
+        assert (cookie.same_site, cookie.secure, cookie.partitioned) == ("Lax", "auto", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute"),
+    [
+        ("max_age", 60, "Max-Age=60"),
+        ("max_age", timedelta(minutes=1), "Max-Age=60"),
+        ("expires", at(60), "Max-Age=60"),
+        ("path", "/app", "Path=/app"),
+        ("domain", "example.com", "Domain=example.com"),
+        ("same_site", "strict", "SameSite=Strict"),
+        ("partitioned", True, "Partitioned"),
+    ],
+)
+def test_a_change_of_its_cookie_goes_to_the_client_and_stays_with_the_record(browser, name, value, attribute):
+    with browser.request() as session:
+        setattr(session.cookie, name, value)
+        assert not session.is_modified
+    assert attribute in browser.reply.set_cookie.split("; ")
+    browser.put(other=1)
+    with browser.request() as session:
+        session.regenerate()
+        assert getattr(session.cookie, name) == (
+            60 if name == "max_age" else value if name != "same_site" else "Strict"
+        )
+    assert attribute in browser.reply.set_cookie.split("; ")
+
+
+def test_a_change_of_its_cookie_is_sent_also_where_it_was_saved_before(browser):
+    with browser.request() as session:
+        session.cookie.max_age = 60
+        session.save()
+    assert "Max-Age=60" in browser.reply.set_cookie
+
+
+def test_a_change_of_its_cookie_is_sent_also_after_a_transaction(browser):
+    with browser.request() as session:
+        session.cookie.max_age = 60
+        session.transaction(lambda session: session.update(n=2))
+    assert "Max-Age=60" in browser.reply.set_cookie
+
+
+def test_a_max_age_of_its_own_is_its_idle_timeout(site, browser):
+    """Remember me: the login form's tick."""
+    with browser.request() as session:
+        session.cookie.max_age = 14 * DAY
+    site.clock += 10 * DAY
+    assert browser.data["n"] == 1
+    site.clock += 14 * DAY + 1
+    assert browser.data == {}
+
+
+def test_its_cookie_can_end_with_the_browser_again():
+    browser = Site(cookie={"max_age": 600}).browser()
+    browser.put(a=1)
+    assert "Max-Age=600" in browser.reply.set_cookie
+    with browser.request() as session:
+        session.cookie.max_age = None
+        assert session.cookie.expires is None
+    assert "Max-Age" not in browser.reply.set_cookie
+    with browser.request() as session:
+        session["a"] = 2
+    assert browser.reply.set_cookie is None
+
+
+def test_a_change_of_a_new_session_s_cookie_alone_stores_nothing(site):
+    browser = site.browser()
+    with browser.request() as session:
+        session.cookie.max_age = 60
+    assert browser.reply.set_cookie is None
+    assert site.store.handles == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_age", -1), ("max_age", 401 * DAY), ("path", "app"), ("same_site", "x"), ("domain", "a;b"), ("secure", 0)],
+)
+def test_what_a_browser_would_refuse_is_refused_here(browser, name, value):
+    with browser.request() as session, pytest.raises(ConfigurationError):
+        setattr(session.cookie, name, value)
+    assert browser.reply.set_cookie is None
+
+
+def test_settings_of_its_own_that_go_with_the_manager_s_no_longer_break_nothing(site, browser):
+    with browser.request() as session:
+        session.cookie.secure = False
+    later = Site(store=site.store, cookie={"partitioned": True}).browser(browser.cookie)
+    with later.request() as session:
+        session.regenerate()
+    assert {"Secure", "Partitioned"} <= set(later.reply.set_cookie.split("; "))
+
+
+def test_what_does_not_go_with_the_cookie_s_name_is_refused_here():
+    """SECURITY 8."""
+    with Site(name="__Host-sid").browser().request() as session, pytest.raises(ConfigurationError, match="__Host-sid"):
+        session.cookie.path = "/app"
+
+
+# Where there is no response, or no longer.
+
+
+def test_after_the_headers_left_a_session_without_a_cookie_cannot_be_written(site):
+    browser = site.browser()
+    session = browser.open()
+    browser.end(session)
+    session.is_sealed = True
+    assert dict(session) == {}
+    for write in (
+        lambda: session.update(a=1),
+        session.clear,
+        session.save,
+        session.regenerate,
+        lambda: session.login(7),
+    ):
+        with pytest.raises(HeadersSentError):
+            write()
+    assert site.store.handles == set()
+
+
+def test_after_the_headers_left_a_session_with_a_cookie_is_still_written(site, browser):
+    session = browser.open()
+    session["n"] = 2
+    browser.end(session)
+    session.is_sealed = True
+    session["n"] = 3
+    with pytest.raises(HeadersSentError):
+        session.regenerate()
+    site.manager.finish(session)
+    assert browser.data["n"] == 3
+
+
+def test_a_session_opened_by_its_handle_gets_no_new_id(site, browser):
+    session = site.manager.load(browser.handle)
+    for ask in (session.regenerate, lambda: session.login(7)):
+        with pytest.raises(SessionError, match="handle"):
+            ask()
+
+
+def test_a_session_opened_by_its_handle_starts_no_other_after_its_end(site, browser):
+    session = site.manager.load(browser.handle)
+    session.destroy()
+    for write in (lambda: session.update(a=1), session.save, lambda: session.transaction(lambda _: None)):
+        with pytest.raises(SessionGone, match="has ended"):
+            write()
+    assert site.store.handles == set()
+
+
+def test_two_sessions_are_equal_as_their_data_are(browser):
+    assert isinstance(browser.open(), Session)
+    assert browser.open() == browser.twin().open()
+    with pytest.raises(TypeError):
+        hash(browser.open())
