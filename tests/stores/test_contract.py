@@ -11,12 +11,12 @@ import pytest
 
 from tests.conftest import with_options
 from wsgisession.stores import Store, open_store
-from wsgisession.testing import StoreContract
+from wsgisession.testing import SharedStoreContract, StoreContract
 
 TIMEOUT = 0.3
 
 
-class StoreOfURL(StoreContract):
+class StoreOfURL:
     """The fixtures of a store that a URL opens. The class says the URL's fixture."""
 
     url_fixture: str
@@ -31,7 +31,7 @@ class StoreOfURL(StoreContract):
             yield store
 
 
-class SharedStore(StoreOfURL):
+class SharedStore(StoreOfURL, SharedStoreContract):
     @pytest.fixture
     def other_store(self, url) -> Iterator[Store]:
         with closing(open_store(url)) as store:
@@ -52,7 +52,7 @@ class NetworkStore(SharedStore):
             yield store, TIMEOUT
 
 
-class TestMemoryStore(StoreOfURL):
+class TestMemoryStore(StoreOfURL, StoreContract):
     url_fixture = "memory_url"
 
 

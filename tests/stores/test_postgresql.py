@@ -22,7 +22,7 @@ from tests import servers
 from wsgisession.errors import ConfigurationError, StoreError
 from wsgisession.stores import Record, open_store
 from wsgisession.stores.postgresql import PostgreSQLStore
-from wsgisession.testing import StoreContract
+from wsgisession.testing import SharedStoreContract
 
 NOW = 1_800_000_000.25
 CONNECT_PG_SIMPLE = """
@@ -80,7 +80,7 @@ def opened(url, place) -> Iterator[Callable[..., PostgreSQLStore]]:
         store.close()
 
 
-class TestContract(StoreContract):
+class TestContract(SharedStoreContract):
     password = "hush-hush"
 
     @pytest.fixture

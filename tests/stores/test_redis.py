@@ -29,7 +29,7 @@ from wsgisession.errors import ConfigurationError, StoreError
 from wsgisession.stores import Record, open_store
 from wsgisession.stores.redis import RedisStore
 from wsgisession.stores.redis_wire import Cluster
-from wsgisession.testing import StoreContract
+from wsgisession.testing import SharedStoreContract
 
 NOW = 1_800_000_000.25
 
@@ -78,7 +78,7 @@ def opened(redis_server, prefix) -> Iterator[Callable[..., RedisStore]]:
         store.close()
 
 
-class TestOneServer(StoreContract):
+class TestOneServer(SharedStoreContract):
     password = "hush-hush"
 
     @pytest.fixture

@@ -1,4 +1,6 @@
-"""For those who write stores: `StoreContract`, every promise of the store contract as a test. Needs pytest.
+"""For those who write stores: every promise of the store contract as a test. Needs pytest.
+
+`StoreContract` is for any store, `SharedStoreContract` for one that has a server or a file.
 
 .. code-block:: python
 
@@ -18,6 +20,6 @@ import pytest
 
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("contract", "records", "workbench")))
 
-from .contract import StoreContract  # noqa: E402 - only what is imported later has its assertions explained
+from .contract import SharedStoreContract, StoreContract  # noqa: E402 - only what is imported later has its assertions explained
 
-__all__ = ["StoreContract"]
+__all__ = ["SharedStoreContract", "StoreContract"]

@@ -46,29 +46,12 @@ CALLS: dict[str, Callable[[Store], object]] = {
 
 
 class StoreContract(RecordPromises):
-    """Every promise of the store contract, as a test each. Subclass it, and override the fixture ``store``.
-
-    The fixtures ``other_store`` and ``unreachable_store`` are for stores that have a server or a file; the tests that
-    need them are skipped where they are not overridden.
-    """
-
-    password: str | None = None
-    """A password in the URL of ``unreachable_store``, which must never be shown."""
+    """Every promise of the store contract, as a test each. Subclass it, and override the fixture ``store``."""
 
     @pytest.fixture
     def store(self) -> Iterator[Store]:
         """Give an empty store, and close it afterwards."""
         raise NotImplementedError("override the fixture `store`: yield an empty store, and close it afterwards")
-
-    @pytest.fixture
-    def other_store(self, store: Store) -> Iterator[Store]:
-        """Give a second store object on the records of ``store``."""
-        pytest.skip("the fixture other_store is not overridden")
-
-    @pytest.fixture
-    def unreachable_store(self) -> Iterator[tuple[Store, float]]:
-        """Give a store whose server does not answer, and its timeout in seconds."""
-        pytest.skip("the fixture unreachable_store is not overridden")
 
     # Handles and users
 
@@ -210,26 +193,6 @@ class StoreContract(RecordPromises):
 
     # Life of a store
 
-    def test_two_stores_share_their_records(self, store: Store, other_store: Store) -> None:
-        """What one store object does, another one on the same server sees at once."""
-        first = create(store, "s", record(user_id="u"))
-        assert peek(other_store, "s") == first
-        second = other_store.replace("s", record(b'{"b":2}', user_id="v", version=first.version), now=NOW)
-        assert second is not None
-        assert store.replace("s", record(b'{"c":3}', version=first.version), now=NOW) is None
-        assert store.find_user("v", now=NOW) == [("s", second)]
-        assert store.delete("s", now=NOW, version=second.version) is True
-        assert peek(other_store, "s") is None
-
-    def test_of_two_stores_writers_one_wins(self, store: Store, other_store: Store) -> None:
-        """Of sixteen writers through two store objects exactly one succeeds."""
-        version = create(store, "s").version
-        both = (store, other_store)
-        results = in_parallel(lambda n: both[n % 2].replace("s", record(numbered(n), version=version), now=NOW))
-        winners = [result for result in results if result is not None]
-        assert len(winners) == 1
-        assert peek(other_store, "s") == winners[0]
-
     def test_prepare_may_be_repeated_and_raced(self, store: Store) -> None:
         """`prepare` in sixteen threads at once, and again over what is there, does no harm."""
         in_parallel(lambda _: store.prepare())
@@ -259,6 +222,45 @@ class StoreContract(RecordPromises):
         assert peek(store, "s") == stored
         assert (peek(store, "of the child") is not None) == store.shared
         assert store.delete("s", now=NOW) is True
+
+
+class SharedStoreContract(StoreContract):
+    """The promises of a store that has a server or a file. Override ``other_store`` and ``unreachable_store`` too."""
+
+    password: str | None = None
+    """A password in the URL of ``unreachable_store``, which must never be shown."""
+
+    @pytest.fixture
+    def other_store(self, store: Store) -> Iterator[Store]:
+        """Give a second store object on the records of ``store``."""
+        raise NotImplementedError("override the fixture `other_store`")
+
+    @pytest.fixture
+    def unreachable_store(self) -> Iterator[tuple[Store, float]]:
+        """Give a store whose server does not answer, and its timeout in seconds."""
+        raise NotImplementedError("override the fixture `unreachable_store`")
+
+    # Two stores on the same records
+
+    def test_two_stores_share_their_records(self, store: Store, other_store: Store) -> None:
+        """What one store object does, another one on the same server sees at once."""
+        first = create(store, "s", record(user_id="u"))
+        assert peek(other_store, "s") == first
+        second = other_store.replace("s", record(b'{"b":2}', user_id="v", version=first.version), now=NOW)
+        assert second is not None
+        assert store.replace("s", record(b'{"c":3}', version=first.version), now=NOW) is None
+        assert store.find_user("v", now=NOW) == [("s", second)]
+        assert store.delete("s", now=NOW, version=second.version) is True
+        assert peek(other_store, "s") is None
+
+    def test_of_two_stores_writers_one_wins(self, store: Store, other_store: Store) -> None:
+        """Of sixteen writers through two store objects exactly one succeeds."""
+        version = create(store, "s").version
+        both = (store, other_store)
+        results = in_parallel(lambda n: both[n % 2].replace("s", record(numbered(n), version=version), now=NOW))
+        winners = [result for result in results if result is not None]
+        assert len(winners) == 1
+        assert peek(other_store, "s") == winners[0]
 
     # Failure
 
