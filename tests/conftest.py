@@ -22,6 +22,7 @@ import pytest
 import redis
 
 from tests import servers
+from tests.leaks import IDTrap
 from wsgisession.stores import Store, open_store
 
 RUN = f"wsgisession_test_{secrets.token_hex(4)}"
@@ -162,3 +163,20 @@ def tcp_proxy() -> Iterator[Callable[[str], servers.TcpProxy]]:
             return proxy.start()
 
         yield start
+
+
+# No session ID is ever told: SECURITY 56.
+
+
+@pytest.fixture(scope="session")
+def trap_of_the_run() -> Iterator[IDTrap]:
+    with IDTrap().set() as trap:
+        yield trap
+
+
+@pytest.fixture(autouse=True)
+def id_trap(trap_of_the_run: IDTrap) -> Iterator[IDTrap]:
+    """Fail the test in which a session ID is logged, or named in an error."""
+    trap_of_the_run.take()
+    yield trap_of_the_run
+    assert trap_of_the_run.take() == [], "a session ID was told"

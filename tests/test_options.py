@@ -150,6 +150,11 @@ def test_nothing_but_the_secret_needs_to_be_given():
     assert (manager.name, manager.cookie, repr(manager.store)[:12]) == ("sid", CookieOptions(), "<MemoryStore")
 
 
+def test_a_store_that_was_made_already_is_taken_as_it_is():
+    store = MemoryStore()
+    assert SessionManager(secret=SECRET, store=store).store is store
+
+
 @pytest.mark.parametrize("user_key", ["uid", ["uid"], ("uid",)])
 def test_a_user_key_is_one_or_several(user_key):
     assert SessionManager(secret=SECRET, user_key=user_key).user_keys == ("uid",)

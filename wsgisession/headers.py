@@ -48,12 +48,15 @@ def with_reply(headers: Headers, reply: Reply) -> Headers:
 def _merge(headers: Headers, name: str, merged: Callable[[str], str]) -> None:
     """Replace all headers of the name by one, made of their joined values."""
     lower = name.lower()
-    present = ", ".join(value for key, value in headers if key.lower() == lower)
-    headers[:] = [pair for pair in headers if pair[0].lower() != lower]
-    headers.append((name, merged(present)))
+    present = [pair for pair in headers if pair[0].lower() == lower]
+    for pair in present:
+        headers.remove(pair)
+    headers.append((name, merged(", ".join(value for _, value in present))))
 
 
 def _varying(present: str) -> str:
+    if not present:
+        return "Cookie"
     fields = parse_list_header(present)
     if "*" in fields or any(field.lower() == "cookie" for field in fields):
         return present
