@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -78,14 +78,14 @@ class IDTrap(logging.Filter):
     @contextmanager
     def set(self) -> Iterator[IDTrap]:
         """Watch signers, loggers and the package's own errors, with the errors of drivers that they are made of."""
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
             self._watch_signers(patch)
             self._watch_errors(patch)
-            for name in LOGGERS:
-                logger = logging.getLogger(name)
-                patch.setattr(logger, "level", _EVERYTHING)
-                patch.setattr(logger, "filters", [*logger.filters, self])
-            logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined] # of the levels
+            for logger in map(logging.getLogger, LOGGERS):
+                stack.callback(logger.setLevel, logger.level)
+                stack.callback(logger.removeFilter, self)
+                logger.setLevel(_EVERYTHING)
+                logger.addFilter(self)
             yield self
 
     def _watch_signers(self, patch: pytest.MonkeyPatch) -> None:

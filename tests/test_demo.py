@@ -146,6 +146,7 @@ def test_twenty_clicks_at_once_are_twenty_apples(demo):
         (lambda browser: browser.post("/login"), 400),
         (lambda browser: browser.get("/logout"), 405),
     ],
+    ids=["unknown goods", "a change of a thousand", "a login without a name", "a logout by a link"],
 )
 def test_what_no_form_of_its_page_sends_is_refused(demo, send: Callable[[Browser], object], status):
     assert refusal_of(lambda: send(Browser(demo.url))) == status

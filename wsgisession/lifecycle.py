@@ -150,14 +150,15 @@ class Lifecycle:
 
     def destroy(self, state: State) -> None:
         """End the session's records, and make the state that of a new session."""
-        known_to_client = state.origin in (Origin.LOADED, Origin.UNKNOWN)
+        known_to_client = state.origin in (Origin.LOADED, Origin.UNKNOWN) and not state.unsent
         for handle, version in self._records_of(state):
             if self._records.end_session(handle, version=version):
                 state.ended = state.ended or known_to_client
                 self._events.emit("destroyed", handle)
         origin = Origin.FORGED if state.origin is Origin.FORGED else Origin.NEW
         fresh = self._new_state(origin, state.visit)
-        fresh.accessed, fresh.ended, fresh.clear_site_data = state.accessed, state.ended, state.clear_site_data
+        fresh.accessed, fresh.destroyed = state.accessed, True
+        fresh.ended, fresh.clear_site_data = state.ended, state.clear_site_data
         for name in State.__slots__:
             setattr(state, name, getattr(fresh, name))
 

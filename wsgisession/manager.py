@@ -226,17 +226,16 @@ class SessionManager:
         :raises StoreError: where the store failed; the response must not be a success then.
         """
         state = session.state
+        if dropped and self._unset == "keep":
+            return self._reply_unwritten(state)
         if state is None:
             if not (dropped or self._wants_touch(session)):
                 return NOTHING
             state = session.open()
-        if dropped and self._unset == "keep":
-            state.leave_unwritten()
-            return Reply(vary=state.accessed)
         if dropped:
             self.lifecycle.destroy(state)
         text = self.lifecycle.changed_text(state)
-        decision = decide(self._facts(state, changed=text is not None))
+        decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
         state.client = None if client is None else _capped(client)
         user = _indexed_user(state)
         try:
@@ -350,6 +349,12 @@ class SessionManager:
 
     # Inside.
 
+    def _reply_unwritten(self, state: State | None) -> Reply:
+        if state is None:
+            return NOTHING
+        state.leave_unwritten()
+        return Reply(vary=state.accessed)
+
     def _note_gone(self, state: State) -> None:
         state.leave_unwritten()
         self._events.emit("gone", state.handle, detail="it ended while the request ran; nothing was written")
@@ -371,7 +376,7 @@ class SessionManager:
         visit = session.visit
         return (self._resave or self._rolling) and visit is not None and bool(self._find_cookies(visit[0]))
 
-    def _facts(self, state: State, *, changed: bool) -> Facts:
+    def _facts(self, state: State, *, changed: bool, dropped: bool) -> Facts:
         own = state.content.cookie if state.cookie is None else state.cookie.own
         return Facts(
             state.origin,
@@ -381,7 +386,7 @@ class SessionManager:
             state.cookie_changed,
             self._cookies.options_of(own).seconds is not None,
             self._resave,
-            self._save_uninitialized,
+            self._save_uninitialized and not state.destroyed,
             self._rolling or state.resend,
         )
 

@@ -39,6 +39,8 @@ class State:
     :ivar content: what the record held when it was last read or written; changes are measured against it.
     :ivar data: the live mapping.
     :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
+    :ivar destroyed: whether the app ended the session; what it writes afterwards is a new one.
+    :ivar ended: whether that ended a record which the browser has a cookie of.
     :ivar superseded: the records that end when the new ID leaves.
     :ivar renewing: whether the ID is due for renewal.
     :ivar resend: whether the browser may not have the cookie of this ID yet.
@@ -54,6 +56,7 @@ class State:
         "content",
         "cookie",
         "data",
+        "destroyed",
         "ended",
         "exposed",
         "handle",
@@ -82,7 +85,7 @@ class State:
         self.verified: list[str] = []
         self.cookie: SessionCookie | None = None
         self.superseded: list[Loaded] = []
-        self.accessed = self.exposed = self.ended = self.clear_site_data = False
+        self.accessed = self.exposed = self.destroyed = self.ended = self.clear_site_data = False
         self.moved = self.authenticated = self.renewing = self.resend = self.unsent = False
         self.keeps_data = True
 
