@@ -47,7 +47,7 @@ def _redis(url: StoreURL) -> bytes:
     prefix = url.option("prefix", "", str).removesuffix(":")
     found: list[bytes] = []
     with redis.Redis.from_url(url.driver_url()) as client:
-        for key in client.scan_iter(f"{prefix}[:-]*", count=1000):
+        for key in client.scan_iter(f"{prefix}[-:]*", count=1000):
             read = {b"string": client.get, b"zset": lambda key: client.zrange(key, 0, -1)}[client.type(key)]
             found += [key, *_texts(read(key))]
     return b"\n".join(found)

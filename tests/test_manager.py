@@ -261,6 +261,11 @@ def test_after_whatever_happens_the_lists_are_the_live_sessions_of_their_users(s
     assert list(site.store.scan(now=0)) == []
 
 
+def test_a_user_may_have_1024_characters(site):
+    logged_in(site, "é" * 1024)
+    assert len(site.manager.sessions_for("é" * 1024)) == 1
+
+
 @pytest.mark.parametrize("user_id", ["a" * 1025, "a\0b", "\ud800"], ids=["long", "nul", "surrogate"])
 def test_a_user_that_not_every_store_can_hold_is_refused(site, user_id):
     with pytest.raises(SerializationError, match="1024"):
@@ -549,6 +554,17 @@ def test_what_the_app_holds_of_the_session_goes_on_after_a_merge(browser):
     cart.append("salt")
     browser.end(mine)
     assert browser.data["cart"] == ["tea", "bread", "milk", "salt"]
+
+
+def test_a_change_of_the_cookie_and_one_of_the_data_both_count(browser):
+    for change_of_the_cookie_is_later in (True, False):
+        mine, theirs = browser.open(), browser.open()
+        age = 60 if change_of_the_cookie_is_later else 90
+        (mine if change_of_the_cookie_is_later else theirs).cookie.max_age = age
+        (theirs if change_of_the_cookie_is_later else mine)["n"] = age
+        browser.end(theirs)
+        browser.end(mine)
+        assert (browser.data["n"], browser.open().cookie.max_age) == (age, age)
 
 
 def test_overwrite_puts_mine_in_place_of_theirs():
@@ -951,8 +967,10 @@ def test_random_must_give_as_many_bytes_as_asked_for():
 
 
 def test_the_app_s_own_ids_come_from_the_environ():
-    site = Site(genid=lambda environ: "an-id-of-the-app-s-own")
-    browser = filled(site)
+    site = Site(genid=lambda environ: environ["REQUEST_ID"])
+    browser, session = site.browser(), site.manager.open("", {"REQUEST_ID": "an-id-of-the-app-s-own"})
+    session["n"] = 1
+    browser.end(session)
     assert browser.open().id == "an-id-of-the-app-s-own"
     assert browser.data["n"] == 1
 
@@ -1013,6 +1031,83 @@ def test_no_grace_outlives_a_logout_a_revocation_or_a_login(end):
         with browser.request() as session:
             session.logout() if end == "logout" else session.login(8)
     assert old.data == {}
+
+
+def test_an_old_handle_leads_the_manager_to_the_renewed_session_also_after_the_grace():
+    """A job may hold the handle for longer than a browser holds the cookie, and a handle opens nothing."""
+    site = Site(renewal_timeout=100, renewal_grace=10)
+    browser = filled(site)
+    old = browser.handle
+    site.clock += 100
+    browser.put(n=2)
+    site.clock += 60
+    assert site.manager.load(old).handle == browser.handle != old
+    with site.manager.edit(old) as session:
+        session["n"] = 3
+    assert browser.data["n"] == 3
+    assert site.manager.revoke(old)
+    assert browser.data == {}
+    assert site.store.handles == set()
+
+
+def test_a_renewal_takes_what_a_job_wrote_to_the_old_record_meanwhile():
+    site = Site(renewal_timeout=100, renewal_grace=10)
+    browser = filled(site)
+    site.clock += 100
+    session = browser.open()
+    session["mine"] = 1
+    with site.manager.edit(browser.handle) as job:
+        job["theirs"] = 1
+    browser.end(session)
+    assert browser.data == {"n": 1, "cart": ["tea"], "mine": 1, "theirs": 1}
+    assert len(site.told("renewed")) == 1
+    assert len(site.store.handles) == 2  # the new one, and the way to it
+
+
+def test_a_renewal_of_a_session_that_ended_meanwhile_leaves_nothing():
+    """SECURITY 38."""
+    site = Site(renewal_timeout=100, renewal_grace=10)
+    browser = filled(site)
+    site.clock += 100
+    session = browser.open()
+    session["n"] = 2
+    site.manager.revoke(session.handle)
+    browser.end(session)
+    assert browser.reply.set_cookie is None
+    assert site.store.handles == set()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("verb", ["create", "replace"])
+def test_where_the_store_fails_on_the_way_to_a_renewed_id_one_of_the_two_opens_the_session(verb, when):
+    """SECURITY 21, 53."""
+    site = Site(renewal_timeout=100, renewal_grace=10)
+    browser = filled(site)
+    old = browser.twin()
+    site.clock += 100
+    session = browser.open()
+    session["seen"] = 1
+    getattr(site.store, when)[verb] = fail
+    try:
+        browser.end(session)
+    except StoreError:
+        browser = old
+    assert browser.data["n"] == 1
+    assert old.data["n"] == 1
+
+
+def test_a_new_id_that_was_asked_for_while_the_old_one_was_renewed_leaves_one_record():
+    site = Site(renewal_timeout=100, renewal_grace=10)
+    browser = filled(site)
+    old = browser.twin()
+    session = browser.open()
+    session.login(7)
+    site.clock += 100
+    old.put(theirs=1)
+    browser.end(session)
+    assert browser.data == {"n": 1, "cart": ["tea"], "theirs": 1, "user_id": 7}
+    assert old.data == {}
+    assert site.store.handles == {browser.handle}
 
 
 def test_parallel_requests_of_an_old_id_all_write_to_the_renewed_session():

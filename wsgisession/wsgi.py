@@ -72,15 +72,16 @@ class SessionMiddleware:
 class _Response:
     """One response on its way: its headers are held until the first byte of the body."""
 
-    __slots__ = ("_environ", "_manager", "_send_to_server", "_server_write", "_session", "held")
+    __slots__ = ("_environ", "_has_failed", "_manager", "_send_to_server", "_server_write", "_session", "held")
 
     def __init__(
         self, manager: SessionManager, session: Session, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         self._manager, self._session, self._environ = manager, session, environ
         self._send_to_server = start_response
-        self.held: tuple[Any, ...] | None = None
+        self.held: tuple[str, Headers] | None = None
         self._server_write: Callable[[bytes], object] | None = None
+        self._has_failed = False
 
     def with_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body: as it is where the app has nothing more to say, else watched."""
@@ -105,14 +106,14 @@ class _Response:
         """Write the session, and let the headers go with what they must carry for it."""
         if self._server_write is not None or self.held is None:
             return
-        status, headers, *exc_info = self.held
+        status, headers = self.held
         environ, session = self._environ, self._session
         request = request_of(environ, with_client=self._manager.track_client)
         reply = self._manager.commit(session, dropped=self._is_dropped(), **request)
         session.is_sealed = True
         headers = with_reply(headers, reply)
         self.held = None
-        self._server_write = self._send_to_server(status, headers, *exc_info)
+        self._server_write = self._send_to_server(status, headers)
 
     def failed(self, error: BaseException) -> Iterable[bytes]:
         """Return the response 503 for a store that failed, where that was asked for; else raise the error."""
@@ -121,7 +122,7 @@ class _Response:
         self._manager.abandon(self._session)
         if not isinstance(error, StoreError) or self._manager.on_store_error == "raise":
             raise error
-        self._session.is_sealed = True
+        self._session.is_sealed = self._has_failed = True
         self.held = None
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
@@ -133,6 +134,8 @@ class _Response:
 
     def ended(self) -> None:
         """Write what the app changed while the body was sent."""
+        if self._has_failed:
+            return
         if not self.headers_sent:
             self._manager.abandon(self._session)
             self._session.is_sealed = True
@@ -144,7 +147,7 @@ class _Response:
             return self._send_to_server(status, headers, exc_info)  # it raises, as PEP 3333 asks
         if self.held is not None and exc_info is None:
             raise AssertionError("start_response was called twice without exc_info")
-        self.held = (status, headers) if exc_info is None else (status, headers, exc_info)
+        self.held = (status, headers)  # without exc_info: the server has not heard of the headers that these replace
         return self._write
 
     def _write(self, data: bytes) -> None:

@@ -269,19 +269,19 @@ def test_sessions_are_read_from_the_primary_whatever_the_url_prefers(opened, url
 def test_a_server_that_hangs_is_a_store_error_within_the_timeout(opened, tcp_proxy, url, fault, fresh):
     opened().create("a", record(b'{"text":"' + b"x" * 1000 + b'"}'), now=NOW)
     proxy = tcp_proxy(url)
-    store = opened(proxy.url, timeout=0.4)
+    store = opened(proxy.url, timeout=1)
     if not fresh:
         store.load("a", now=NOW, touch_after=None)
     for name, value in fault.items():
         setattr(proxy, name, value)
     for verb in (lambda: store.load("a", now=NOW, touch_after=0), lambda: store.create("b", record(), now=NOW)):
         began = time.monotonic()
-        with pytest.raises(StoreError, match=rf"127\.0\.0\.1:{proxy.port}/.* within 0\.4 s"):
+        with pytest.raises(StoreError, match=rf"127\.0\.0\.1:{proxy.port}/.* within 1 s"):
             verb()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
     began = time.monotonic()
     store.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
 
 
 def test_a_server_that_is_down_is_a_store_error_and_no_longer_once_it_is_back(opened, tcp_proxy, url):
