@@ -29,7 +29,7 @@ PLAN = """
     environ access
     manager
     lifecycle options
-    succession replies
+    succession replies listing
     records encryption decisions
 
     stores

@@ -15,7 +15,8 @@ from .errors import (
     StoreError,
 )
 from .events import SessionEvent
-from .manager import SessionInfo, SessionManager
+from .listing import SessionInfo
+from .manager import SessionManager
 from .session import Session, SessionCookie
 from .stores import Store, open_store
 from .wsgi import SessionMiddleware

@@ -6,9 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from .content import Loaded
@@ -18,6 +15,7 @@ from .errors import SessionGone
 from .events import Events, SessionEvent, logger
 from .headers import NOTHING, Reply
 from .lifecycle import Lifecycle
+from .listing import SessionInfo, capped, info_of
 from .options import (
     check_callables,
     check_choice,
@@ -31,40 +29,15 @@ from .options import (
 )
 from .records import Records, user_text
 from .replies import CookieWriter
-from .session import Session, State, as_datetime, first_user, last_seen
+from .session import Session, State, first_user
 from .signing import IDSigner, parse_secrets
 from .stores import Store
 from .succession import Succession
 from .timeouts import Duration, Timeouts
 
-_LONGEST_ADDRESS = 64
-_LONGEST_AGENT = 256
-
 S = TypeVar("S", bound=Session)
 
 USER_KEYS = ("user_id", "_user_id", "_auth_user_id")
-
-
-@dataclass(frozen=True)
-class SessionInfo:
-    """A session as its user, or an operator, may see it: nothing in it opens the session.
-
-    :param data: a read-only view.
-    :param ip_address: where the session was last written from, with ``track_client``.
-    :param user_agent: likewise.
-    """
-
-    handle: str
-    user_id: Any
-    created_at: datetime
-    last_seen_at: datetime
-    expires_at: datetime
-    data: Mapping[str, Any]
-    ip_address: str | None = None
-    user_agent: str | None = None
-
-    def __repr__(self) -> str:
-        return f"<SessionInfo {self.handle}>"
 
 
 class SessionManager:
@@ -236,7 +209,7 @@ class SessionManager:
             self.lifecycle.destroy(state)
         text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
-        state.client = None if client is None else _capped(client)
+        state.client = None if client is None else capped(client)
         user = _indexed_user(state)
         try:
             self.lifecycle.write(state, decision.write, text)
@@ -305,6 +278,10 @@ class SessionManager:
             raise SessionGone("there is no live session with this handle")
         yield session
         self.finish(session)
+
+    def _info(self, loaded: Loaded) -> SessionInfo:
+        user_id = first_user(loaded.data, self.user_keys)
+        return info_of(loaded, user_id=user_id, deadline=self.records.deadline(loaded.content))
 
     def sessions_for(self, user_id: Any) -> list[SessionInfo]:
         """Return the live sessions of a user, the one used last first."""
@@ -389,24 +366,6 @@ class SessionManager:
             self._save_uninitialized and not state.destroyed,
             self._rolling or state.resend,
         )
-
-    def _info(self, loaded: Loaded) -> SessionInfo:
-        record, content = loaded.record, loaded.content
-        return SessionInfo(
-            loaded.handle,
-            first_user(loaded.data, self.user_keys),
-            as_datetime(content.created_at),
-            as_datetime(last_seen(record)),
-            as_datetime(min(record.expires_at, self.records.deadline(content))),
-            MappingProxyType(loaded.data),
-            *(content.client or (None, None)),
-        )
-
-
-def _capped(client: tuple[str, str]) -> tuple[str, str]:
-    """Return what the client says of itself, cut to size and without control characters (ASVS 5.0 16.4.1)."""
-    address, agent = ("".join(c for c in text[:_LONGEST_AGENT] if c.isprintable()) for text in client)
-    return address[:_LONGEST_ADDRESS], agent
 
 
 def _indexed_user(state: State) -> str | None:

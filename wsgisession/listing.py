@@ -1,0 +1,60 @@
+"""Sessions as their user, or an operator, may see them: nothing here opens one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from .content import Loaded
+from .session import as_datetime, last_seen
+
+_LONGEST_ADDRESS = 64
+_LONGEST_AGENT = 256
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A session as its user, or an operator, may see it: nothing in it opens the session.
+
+    :param data: a read-only view.
+    :param ip_address: where the session was last written from, with ``track_client``.
+    :param user_agent: likewise.
+    """
+
+    handle: str
+    user_id: Any
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    data: Mapping[str, Any]
+    ip_address: str | None = None
+    user_agent: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<SessionInfo {self.handle}>"
+
+
+def info_of(loaded: Loaded, *, user_id: Any, deadline: float) -> SessionInfo:
+    """Return what may be shown of a session.
+
+    :param deadline: when it ends whatever its activity, in seconds since the epoch.
+    """
+    record, content = loaded.record, loaded.content
+    return SessionInfo(
+        loaded.handle,
+        user_id,
+        as_datetime(content.created_at),
+        as_datetime(last_seen(record)),
+        as_datetime(min(record.expires_at, deadline)),
+        MappingProxyType(loaded.data),
+        *(content.client or (None, None)),
+    )
+
+
+def capped(client: tuple[str, str]) -> tuple[str, str]:
+    """Return what the client says of itself, cut to size and without control characters (ASVS 5.0 16.4.1)."""
+    address, agent = ("".join(c for c in text[:_LONGEST_AGENT] if c.isprintable()) for text in client)
+    return address[:_LONGEST_ADDRESS], agent
