@@ -129,8 +129,8 @@ def test_a_user_s_sessions_are_found_and_ended_across_a_rotation(store):
     rewritten, dormant, other = before.logged_in("ada"), before.logged_in("ada"), before.logged_in("bob")
     during = Site(store, encryption_key=[NEW, OLD])
     fresh = during.logged_in("ada")
-    at(during, rewritten).put(n=1)
     everything = {browser.handle for browser in (rewritten, dormant, fresh)}
+    at(during, rewritten).put(n=1)
     assert listed(during, "ada") == everything
     assert len(during.manager.sessions_for("ada")) == 3
     assert during.manager.revoke_user("ada", except_handle=fresh.handle) == 2
