@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Literal
 
@@ -184,7 +185,7 @@ def set_cookie(name: str, value: str, options: CookieOptions, *, secure: bool, l
 
     :param lasts: Max-Age in seconds, or None for a cookie that ends with the browser.
     """
-    expires = None if lasts is None else _THE_EPOCH + timedelta(seconds=now + lasts)
+    expires = None if lasts is None else _THE_EPOCH + timedelta(seconds=int(now) + lasts)  # as HTTP writes it
     return _dump(name, value, options, secure=secure, max_age=lasts, expires=expires)
 
 
@@ -196,9 +197,15 @@ def expire_cookie(name: str, options: CookieOptions, *, secure: bool) -> str:
 def _dump(
     name: str, value: str, options: CookieOptions, *, secure: bool, max_age: int | None, expires: datetime | None
 ) -> str:
-    return dump_cookie(
-        name,
-        value,
+    return f"{name}={value};{_attributes(options, secure, max_age, expires)}"
+
+
+@lru_cache(maxsize=256)
+def _attributes(options: CookieOptions, secure: bool, max_age: int | None, expires: datetime | None) -> str:
+    """Return what follows the value, the same for all visitors of a second. Name and value need no quoting."""
+    header = dump_cookie(
+        "name",
+        "",
         max_age=max_age,
         expires=expires,
         path=options.path,
@@ -210,3 +217,4 @@ def _dump(
         sync_expires=False,
         max_size=0,
     )
+    return header.partition(";")[2]
