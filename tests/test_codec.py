@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import enum
 import math
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +22,8 @@ from wsgisession.merge import same
 CODEC = Codec(max_size=1 << 20)
 HANDLE = "1handle"
 
-zones = st.timedeltas(min_value=timedelta(hours=-23), max_value=timedelta(hours=23)).map(timezone)
+# Of an offset of less than a second CPython's own isoformat does not come back.
+zones = st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(seconds=seconds)))
 texts = st.text(st.characters() | st.sampled_from('~"\\\ud800\udfff'))
 hashable = st.recursive(
     st.one_of(
@@ -105,8 +105,15 @@ def test_an_unusual_value_comes_back_as_it_was(value):
     assert same(CODEC.parse(CODEC.dump({"key": value})), {"key": value})
 
 
+class Summer(tzinfo):
+    """A zone whose offset depends on the day, as most do."""
+
+    def utcoffset(self, at):
+        return None if at is None else timedelta(hours=2 if 4 <= at.month <= 9 else 1)
+
+
 def test_a_time_in_a_named_zone_comes_back_with_its_offset():
-    noon = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Paris"))
+    noon = datetime(2026, 7, 1, 12, tzinfo=Summer())
     back = CODEC.parse(CODEC.dump({"at": noon}))["at"]
     assert (back, back.utcoffset()) == (noon, timedelta(hours=2))
 
@@ -158,7 +165,7 @@ class Name(str):
         ({"a": bytearray()}, "session['a'] "),
         ({"a": 1 << 10_000}, "session['a'] "),
         ({"a": {"\ud800": 1}}, "session"),
-        ({"a": time(12, tzinfo=ZoneInfo("Europe/Paris"))}, "session['a'] "),
+        ({"a": time(12, tzinfo=Summer())}, "session['a'] "),
     ],
     ids=repr,
 )

@@ -779,6 +779,11 @@ def test_a_transaction_runs_again_on_what_another_writer_made(site, browser):
     assert browser.data == {"n": 11, "cart": ["tea"], "mine": 1, "theirs": 1}
 
 
+def test_a_transaction_that_changes_nothing_writes_nothing(site, browser):
+    assert browser.open().transaction(lambda session: session["n"]) == 1
+    assert site.store.calls["replace"] == 0
+
+
 def test_a_transaction_on_a_new_session_creates_it(site):
     browser = site.browser()
     with browser.request() as session:
@@ -1153,6 +1158,15 @@ def test_the_first_cookie_that_verifies_and_has_its_record_counts(site, browser)
     site.manager.revoke(gone.handle)
     header = f"sid=forged; sid={gone.cookie}; sid={browser.cookie}; sid=forged"
     assert dict(site.manager.open(header, {})) == browser.data
+
+
+def test_a_cookie_that_came_several_times_is_looked_up_once(site, browser):
+    """SECURITY 49."""
+    gone = browser.twin()
+    site.manager.revoke(browser.handle)
+    site.store.calls.clear()
+    assert dict(site.manager.open("; ".join([f"sid={gone.cookie}"] * 20), {})) == {}
+    assert site.store.calls["load"] == 1
 
 
 def test_a_cookie_of_a_secret_that_signs_no_more_still_opens_its_session():

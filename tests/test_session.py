@@ -487,11 +487,12 @@ def test_a_change_of_its_cookie_goes_to_the_client_and_stays_with_the_record(bro
     assert attribute in browser.reply.set_cookie.split("; ")
 
 
-def test_a_change_of_its_cookie_is_sent_also_where_it_was_saved_before(browser):
+def test_a_change_of_its_cookie_is_sent_also_where_it_was_saved_before(site, browser):
     with browser.request() as session:
         session.cookie.max_age = 60
         session.save()
     assert "Max-Age=60" in browser.reply.set_cookie
+    assert reads_and_writes(site) == (1, 1)
 
 
 def test_a_change_of_its_cookie_is_sent_also_after_a_transaction(browser):

@@ -242,10 +242,14 @@ class SessionManager:
             self._note_gone(state)
 
     def abandon(self, session: Session) -> None:
-        """Take back a record whose cookie will never leave, because the app failed."""
+        """Take back a new session whose cookie will never leave, because the app failed or the client went away."""
         state = session.state
-        if state is not None and state.unsent and state.handle is not None:
+        if state is None:
+            return
+        if state.unsent and state.handle is not None:
             self.records.forget(state.handle)
+        if state.unsent or state.record is None:
+            state.leave_unwritten()
 
     def check_server(self, *, multiprocess: bool) -> None:
         """Warn, once, where several processes would each have sessions of their own."""

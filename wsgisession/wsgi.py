@@ -120,9 +120,9 @@ class _Response:
         if self.headers_sent:
             raise error
         self._manager.abandon(self._session)
+        self._session.is_sealed = self._has_failed = True
         if not isinstance(error, StoreError) or self._manager.on_store_error == "raise":
             raise error
-        self._session.is_sealed = self._has_failed = True
         self.held = None
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
