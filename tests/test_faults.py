@@ -39,13 +39,13 @@ _REFUSED = dict.fromkeys(NETWORK, "503 / 503")
 
 ROWS: dict[str, dict[str, str]] = {
     "connections are refused": _REFUSED,
-    "the connection is reset in the middle of a reply": _REFUSED,
+    "the connection is reset in the middle of a reply, and no other opens": _REFUSED,
     "a reply never comes": _REFUSED,
     "the server hangs": _REFUSED,
     "a reply comes a byte at a time": _REFUSED,
     BROKE: dict.fromkeys(NETWORK, "served / served"),
     FULL: {"redis": "served / 503", "sqlite": "served / 503"},
-    READ_ONLY: {"redis": "503 / 503", "postgresql": "served / 503"},
+    READ_ONLY: {"redis": "503 / 503", "postgresql": "503 / 503"},
     LOCKED: {"sqlite": "served / 503"},
 }
 """What comes of a request that reads its session / of one that changes it, with ``on_store_error="unavailable"``."""
@@ -113,7 +113,7 @@ def dribbling(proxy: servers.TcpProxy) -> None:
 
 FAULTS = {
     "connections are refused": refused,
-    "the connection is reset in the middle of a reply": reset_in_a_reply,
+    "the connection is reset in the middle of a reply, and no other opens": reset_in_a_reply,
     "a reply never comes": no_reply,
     "the server hangs": hanging,
     "a reply comes a byte at a time": dribbling,
@@ -340,7 +340,7 @@ def test_a_redis_that_became_a_replica_is_refused_and_used_again_once_it_is_the_
         assert browser.visit(read) == {"n": 1}
 
 
-def test_a_read_only_postgresql_is_read_on_and_refuses_what_is_written(postgresql_url):
+def test_a_read_only_postgresql_is_refused_as_no_logout(postgresql_url):
     read_only = with_options(postgresql_url, options="-c default_transaction_read_only=on")
     site = FaultySite(read_only)
     with site_behind(postgresql_url) as writable, closing(site.store):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from wsgisession.content import containers
 from wsgisession.merge import adopt, merge, same
 
 names = st.sampled_from("abc")
@@ -167,25 +168,22 @@ def test_what_they_deleted_stays_deleted_inside_what_i_added_to():
     assert merge(base, mine, {}) == {"cart": {"milk": 2}, "notes": ["b"]}
 
 
-def containers(value):
-    if type(value) is dict or type(value) is list:
-        yield value
-        for inner in value.values() if type(value) is dict else value:
-            yield from containers(inner)
+def ours(mine):
+    return {id(container): container for container in containers(mine)}
 
 
 @given(mappings, mappings, mappings)
 def test_adopting_what_was_merged_makes_mine_the_same_as_it(base, mine, theirs):
     merged = merge(base, mine, theirs)
     expected = copy.deepcopy(merged)
-    adopt(mine, merged)
+    adopt(mine, merged, ours(mine))
     assert same(mine, expected)
 
 
 @given(mappings, mappings)
 def test_adopting_keeps_the_containers_that_the_app_holds(mine, other):
     held = {name: value for name, value in mine.items() if type(value) in (dict, list)}
-    adopt(mine, other)
+    adopt(mine, other, ours(mine))
     for name, value in held.items():
         if type(other.get(name)) is type(value):
             assert mine[name] is value
@@ -195,7 +193,7 @@ def test_adopting_keeps_the_containers_that_the_app_holds(mine, other):
 @given(mappings, mappings, mappings)
 def test_what_was_adopted_can_be_changed_without_a_change_to_the_base(base, mine, theirs):
     before = copy.deepcopy(base)
-    adopt(mine, merge(base, mine, theirs))
+    adopt(mine, merge(base, mine, theirs), ours(mine))
     for container in list(containers(mine)):
         container.clear()
     assert same(base, before)
@@ -204,7 +202,7 @@ def test_what_was_adopted_can_be_changed_without_a_change_to_the_base(base, mine
 def test_one_list_under_two_keys_is_two_after_they_changed_differently():
     shared = [1]
     mine = {"a": shared, "b": shared}
-    adopt(mine, merge({"a": [1], "b": [1]}, mine, {"a": [2], "b": [1]}))
+    adopt(mine, merge({"a": [1], "b": [1]}, mine, {"a": [2], "b": [1]}), ours(mine))
     assert mine == {"a": [2], "b": [1]}
 
 
@@ -264,3 +262,12 @@ def test_values_that_differ_in_type_or_text_are_not_the_same(one, other):
 )
 def test_values_that_are_stored_alike_are_the_same(one, other):
     assert same(one, other)
+
+
+def test_a_container_that_the_app_put_in_is_replaced_and_stays_as_it_was():
+    """It may be a constant of the app's, which all visitors share."""
+    defaults = {"theme": "dark"}
+    mine = {"settings": defaults}
+    adopt(mine, merge({}, mine, {"settings": {"name": "Ada"}}), {})
+    assert mine == {"settings": {"theme": "dark", "name": "Ada"}}
+    assert defaults == {"theme": "dark"}

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import pickle
+import secrets
 import stat
 import threading
 import time
@@ -1089,7 +1090,7 @@ def test_security_56_the_trap_of_the_whole_suite_catches(id_trap):
     ):
         tell()
         assert len(id_trap.take()) == 1
-    logger.warning("the session %s", "A" * 43)
+    logger.warning("the session %s", secrets.token_urlsafe(32))
     assert id_trap.take() == []
 
 

@@ -138,6 +138,20 @@ def test_security_25_fifty_renewals_move_nothing_but_the_id(store, clock):
     assert not is_answered(browser)
 
 
+def test_security_10_11_a_cookie_lasts_only_on_request_and_never_past_the_deadline(store, clock):
+    """SECURITY 10, 11: however late in the session it is sent again."""
+    by_default = Site(store).logged_in()
+    assert by_default.sent is not None
+    assert not {"max-age", "expires"} & by_default.sent.attributes.keys()
+    site = Site(store, clock=clock, cookie={"max_age": 3000}, absolute_timeout=ABSOLUTE, rolling=True)
+    browser = site.logged_in()
+    for passed in (0, 2000, 4000, 6000, 7000):
+        clock.now = NOW + passed
+        assert is_answered(browser)
+        assert browser.sent is not None
+        assert int(browser.sent.attributes["max-age"]) == min(3000, ABSOLUTE - passed)
+
+
 # Final.
 
 

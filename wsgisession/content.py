@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -55,3 +56,11 @@ class Loaded(NamedTuple):
     content: Content
     data: dict[str, Any]
     nonces: tuple[str, ...] = ()
+
+
+def containers(value: Any) -> Iterator[dict[str, Any] | list[Any]]:
+    """Yield every dict and list inside a value, itself included."""
+    if type(value) is dict or type(value) is list:
+        yield value
+        for item in value.values() if type(value) is dict else value:
+            yield from containers(item)

@@ -176,7 +176,7 @@ class Lifecycle:
                 if self._written(state):
                     return result
             except BaseException:
-                adopt(state.data, self._codec.parse(before))
+                adopt(state.data, self._codec.parse(before), state.containers)
                 raise
             theirs = self._records.load(handle_of(state), restart=False)
             if theirs is None:

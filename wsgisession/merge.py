@@ -8,6 +8,8 @@ from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
+from .content import containers
+
 _MISSING: Any = object()
 
 
@@ -49,22 +51,26 @@ def _grew(was: list[Any], now: list[Any]) -> bool:
     return len(now) >= len(was) and same(was, now[: len(was)])
 
 
-def adopt(mine: dict[str, Any], merged: dict[str, Any]) -> None:
-    """Make ``mine`` equal to ``merged`` in place: a dict or list that the app took out of it stays part of it."""
-    _adopt(mine, copy.deepcopy(merged), set())  # a copy, for it may be made of parts of mine
+def adopt(mine: dict[str, Any], merged: dict[str, Any], ours: dict[int, Any]) -> None:
+    """Make ``mine`` equal to ``merged``: a dict or list that the app took out of it stays part of it.
+
+    :param ours: the containers that may be changed in place, by their identity: those that came from the store. One
+        that the app put in may be shared with others, and is replaced by a copy. What is new is added.
+    """
+    fresh = copy.deepcopy(merged)  # a copy, for it may be made of parts of mine
+    _adopt(mine, fresh, dict(ours))
+    ours.update((id(container), container) for container in containers(fresh))
 
 
-def _adopt(mine: dict[str, Any], merged: dict[str, Any], kept: set[int]) -> None:
+def _adopt(mine: dict[str, Any], merged: dict[str, Any], free: dict[int, Any]) -> None:
     for key in mine.keys() - merged.keys():
         del mine[key]
     for key, value in merged.items():
         own: Any = mine.get(key)
-        if type(own) is not type(value) or type(own) not in (dict, list) or id(own) in kept:
+        if type(own) is not type(value) or free.pop(id(own), None) is None:  # under two keys, it becomes two
             mine[key] = value
-            continue
-        kept.add(id(own))  # one that stands under two keys becomes two
-        if type(own) is dict:
-            _adopt(own, value, kept)
+        elif type(own) is dict:
+            _adopt(own, value, free)
         else:
             own[:] = value
 

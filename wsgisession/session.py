@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
 
-from .content import Content, Loaded
+from .content import Content, Loaded, containers
 from .errors import HeadersSentError, SessionError, SessionGone
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class State:
     :ivar user: the user ID and the user that was loaded for it, or None.
     :ivar content: what the record held when it was last read or written; changes are measured against it.
     :ivar data: the live mapping.
+    :ivar containers: the dicts and lists in the data that came from the store, by their identity.
     :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
     :ivar destroyed: whether the app ended the session; what it writes afterwards is a new one.
     :ivar ended: whether that ended a record which the browser has a cookie of.
@@ -53,6 +54,7 @@ class State:
         "authenticated",
         "clear_site_data",
         "client",
+        "containers",
         "content",
         "cookie",
         "data",
@@ -77,6 +79,7 @@ class State:
     def __init__(self, origin: Origin, content: Content, data: dict[str, Any], visit: Visit | None) -> None:
         self.origin, self.visit = origin, visit
         self.content, self.data = content, data
+        self.containers: dict[int, Any] = {}
         self.record: Any = None
         self.session_id: str | None = None
         self.handle: str | None = None
@@ -88,6 +91,12 @@ class State:
         self.accessed = self.exposed = self.destroyed = self.ended = self.clear_site_data = False
         self.moved = self.authenticated = self.renewing = self.resend = self.unsent = False
         self.keeps_data = True
+
+    def expose(self) -> None:
+        """Note that the app may change the data from here on, in ways that nobody tells."""
+        if not self.exposed:
+            self.exposed = True
+            self.containers = {id(container): container for container in containers(self.data)}
 
     @property
     def cookie_changed(self) -> bool:
@@ -178,7 +187,7 @@ class Session(MutableMapping[str, Any]):
         state = self._accessed()
         value = state.data[key]
         if type(value) not in _IMMUTABLE:
-            state.exposed = True
+            state.expose()
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -392,7 +401,7 @@ class Session(MutableMapping[str, Any]):
         state = self._accessed()
         if state.record is None:
             self._check_startable()
-        state.exposed = True
+        state.expose()
         return state
 
     def _check_startable(self) -> None:

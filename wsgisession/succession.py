@@ -222,6 +222,6 @@ def take_over(state: State, stored: Loaded) -> None:
     """Make the state that of what was stored or read; the app's own containers stay part of its data."""
     state.handle, state.record, state.content = stored.handle, stored.record, stored.content
     if stored.data is not state.data:
-        adopt(state.data, stored.data)
+        adopt(state.data, stored.data, state.containers)
     if state.cookie_changed and state.cookie is not None:
         state.cookie.changed, state.resend = False, True  # the record has it now, and the browser not yet
