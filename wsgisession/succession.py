@@ -91,19 +91,23 @@ class Succession:
 
     def _end(self, state: State, base: Loaded) -> None:
         handles = [base.handle]
-        while not self._ended(state, base):
-            theirs = self._records.load(base.handle, restart=False)
-            if theirs is None:
-                led_nowhere = isinstance(self._records.find(base.handle, restart=False), Renewed)
-                if not self._records.end(base.handle) or led_nowhere:  # else it was there, but undecodable
-                    self._outlive(state, base)
-                return
-            if theirs.handle != base.handle:
-                handles.append(theirs.handle)
-            self._carry_over(state, base, theirs)
-            base = theirs
+        try:
+            while not self._ended(state, base):
+                theirs = self._records.load(base.handle, restart=False)
+                if theirs is None:
+                    led_nowhere = isinstance(self._records.find(base.handle, restart=False), Renewed)
+                    if not self._records.end(base.handle) or led_nowhere:  # else it was there, but undecodable
+                        self._outlive(state, base)
+                    return
+                if theirs.handle != base.handle:
+                    handles.append(theirs.handle)
+                self._carry_over(state, base, theirs)
+                base = theirs
+        except Exception:
+            self._take_back(state)
+            raise
         for handle in handles[:-1]:  # the old ID was renewed meanwhile: what leads to the record ends with it
-            self._records.end(handle)
+            self._records.forget(handle)
 
     def _ended(self, state: State, base: Loaded) -> bool:
         """Delete the old record. Where the store's answer is lost, look: exactly one ID may stay usable."""
@@ -115,7 +119,6 @@ class Succession:
             with contextlib.suppress(StoreError):
                 if self._records.load(base.handle, restart=False) is None:
                     return True
-            self._take_back(state)
             raise
 
     def _carry_over(self, state: State, base: Loaded, theirs: Loaded) -> None:
@@ -123,17 +126,12 @@ class Succession:
         if not state.keeps_data:
             return
         mine = stored_of(state)
-        try:
-            settled = self._records.settled(base, mine, theirs=theirs)
-            take_over(state, self._records.replace(mine, settled._replace(handle=mine.handle)))
-        except BaseException:
-            self._take_back(state)
-            raise
+        settled = self._records.settled(base, mine, theirs=theirs)
+        take_over(state, self._records.replace(mine, settled._replace(handle=mine.handle)))
 
     def _outlive(self, state: State, base: Loaded) -> None:
         """Decide what becomes of a new ID whose old session was ended by somebody else."""
         if not state.authenticated:
-            self._take_back(state)
             raise SessionGone(GONE)
         mine = stored_of(state)
         data = merge(self._codec.parse(base.content.data), state.data, {})
@@ -160,17 +158,18 @@ class Succession:
         if created is None:
             raise StoreError("a renewed session ID was taken; check that the secret is one of its own")
         while not self._pointed(base, pointer):
-            theirs = self._records.find(base.handle, restart=False)
+            try:
+                theirs = self._records.find(base.handle, restart=False)
+                if isinstance(theirs, Loaded):
+                    settled = self._records.settled(base, created, theirs=theirs)
+                    created = self._records.replace(created, settled._replace(handle=pointer.handle))
+            except Exception:
+                self._records.forget(pointer.handle)
+                raise
             if not isinstance(theirs, Loaded):
                 self._records.forget(pointer.handle)
                 self._follow(state, base, content, gone=theirs is None)
                 return
-            try:
-                settled = self._records.settled(base, created, theirs=theirs)
-                created = self._records.replace(created, settled._replace(handle=pointer.handle))
-            except BaseException:
-                self._records.forget(pointer.handle)
-                raise
             base = theirs
         state.session_id, state.renewing, state.resend = session_id, False, True
         take_over(state, created)
