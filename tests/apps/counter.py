@@ -19,6 +19,8 @@ def act(session: Session, action: str, query: dict[str, str]) -> None:
             session.login(query["user"])
         case "/set":
             session[query["key"]] = query.get("value", "")
+        case "/delete":
+            session.pop(query["key"], None)
         case "/append":
             session.setdefault("cart", {}).setdefault("items", []).append(query["item"])
         case "/count":
