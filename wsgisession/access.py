@@ -10,6 +10,7 @@ from urllib.parse import quote
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from .environ import Environ, path_of
 from .session import Session
 
 Roles = str | Callable[[Session], Iterable[str] | None]
@@ -54,10 +55,12 @@ def prefers_json(accept: str) -> bool:
     return wanted.best_match(["text/html", "application/json"], default="text/html") == "application/json"
 
 
-def login_address(login_url: str, wanted: str) -> str:
-    """Return the address of the login page, with the way back in ``next``.
+def login_address(login_url: str, environ: Environ) -> str:
+    """Return the address of the login page, with the way back to the request's page in ``next``.
 
-    :param wanted: the path and query on this site, never another host's.
+    The way back is a path and query on this site, never another host's.
     """
-    back = "/" + wanted.lstrip("/\\")
-    return f"{login_url}{'&' if '?' in login_url else '?'}next={quote(back, safe='/')}"
+    path = "/" + path_of(environ).lstrip("/\\")
+    query = environ.get("QUERY_STRING", "")
+    back = quote(path, safe="/", encoding="latin-1") + (f"?{query}" if query else "")
+    return f"{login_url}{'&' if '?' in login_url else '?'}next={quote(back)}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Callable
+from copy import copy
 from datetime import timedelta
 from functools import wraps
 from inspect import signature
+from threading import Lock
 from typing import Any, ParamSpec, TypeVar, cast
 
 from flask import (
@@ -101,12 +103,22 @@ class _Interface(SessionInterface):
     session_class = FlaskSession
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
+        self._given = options
+        self._building = Lock()
+        self._read: tuple[dict[str, Any], SessionManager | None] = {}, None
         self._built: tuple[dict[str, Any], SessionManager] | None = None
 
     def manager(self, app: Flask) -> SessionManager | None:
         """Return the manager for the app's settings as they are now, or None without a secret."""
-        options = _options_of(app, self._options)
+        config, manager = self._read
+        if config != app.config:
+            with self._building:
+                config, manager = _snapshot(app.config), self._manager_for(_options_of(app, self._given))
+                self._read = config, manager
+        return manager
+
+    def _manager_for(self, options: dict[str, Any]) -> SessionManager | None:
+        """Return the manager that was there if the options are the same; the store stays while it is the same."""
         if not options["secret"]:
             return None
         built = self._built
@@ -182,7 +194,7 @@ def _guarded(
         as_json = prefers_json(request.headers.get("Accept", ""))
         if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
             address = login_url if "/" in login_url else url_for(login_url)
-            return redirect(login_address(address, request.full_path.removesuffix("?")), 303)
+            return redirect(login_address(address, request.environ), 303)
         if as_json:
             return make_response({"error": SENTENCES[verdict]}, verdict.value)
         return abort(verdict.value, SENTENCES[verdict])
@@ -257,6 +269,11 @@ def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _snapshot(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings, with lists and dicts copied, so that a change inside one shows in a comparison."""
+    return {name: copy(value) if type(value) in (list, dict) else value for name, value in config.items()}
+
+
 def _secrets(app: Flask) -> list[str | bytes]:
     """Return the app's secrets, the current one first."""
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
@@ -311,5 +328,7 @@ def _unavailable(error: StoreError) -> Response:
 
 def _make_unavailable(response: Response) -> None:
     response.status_code = 503
-    response.headers = Headers({"Content-Type": "text/plain; charset=utf-8", "Retry-After": RETRY_AFTER})
+    response.headers = Headers(
+        {"Content-Type": "text/plain; charset=utf-8", "Retry-After": RETRY_AFTER, "Cache-Control": "no-store"}
+    )
     response.set_data(UNAVAILABLE)

@@ -8,12 +8,13 @@ They stand inside `SessionMiddleware`::
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
-from .environ import get_session, path_of
+from .environ import get_session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -42,16 +43,22 @@ def require_role(*needed: str, roles: Roles = "roles", login_url: str | None = N
 def protect(app: WSGIApplication, guards: Mapping[str, Guard]) -> WSGIApplication:
     """Put guards in front of parts of an app, by path: ``/admin`` covers ``/admin/users``, not ``/administrator``.
 
-    The longest path that covers a request's is the one that counts.
+    The longest path that covers a request's is the one that counts. Paths are the app's own, without the part that an
+    outer app took off.
     """
     table = sorted(((path.rstrip("/"), guard(app)) for path, guard in guards.items()), key=lambda row: -len(row[0]))
 
     def protected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = path_of(environ)
-        inside = (one for prefix, one in table if path == prefix or path.startswith(f"{prefix}/"))
+        ways = _ways_to_read(environ.get("PATH_INFO", ""))
+        inside = (one for prefix, one in table if any(f"{path}/".startswith(f"{prefix}/") for path in ways))
         return next(inside, app)(environ, start_response)
 
     return protected
+
+
+def _ways_to_read(path: str) -> set[str]:
+    """Return the paths that an app may take this one for: some overlook ``//`` and ``/./``, and some do not."""
+    return {path, posixpath.normpath("/" + path.lstrip("/"))}
 
 
 def _guarded(app: WSGIApplication, needed: Iterable[str], *, roles: Roles, login_url: str | None) -> WSGIApplication:
@@ -70,19 +77,11 @@ def _refusal(
     headers = [("Vary", "Accept"), ("Cache-Control", "no-store")]
     as_json = prefers_json(environ.get("HTTP_ACCEPT", ""))
     if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
-        start_response("303 See Other", [("Location", login_address(login_url, _wanted(environ))), *headers])
+        start_response("303 See Other", [("Location", login_address(login_url, environ)), *headers])
         return []
     sentence = SENTENCES[verdict]
     kind = "application/json" if as_json else "text/html; charset=utf-8"
-    body = (
-        json.dumps({"error": sentence})
-        if as_json
-        else f"<!doctype html><title>{escape(sentence)}</title><p>{escape(sentence)}"
-    )
+    page = f"<!doctype html><title>{escape(sentence)}</title><p>{escape(sentence)}"
+    body = (json.dumps({"error": sentence}) if as_json else page).encode()
     start_response(_PHRASES[verdict], [("Content-Type", kind), ("Content-Length", str(len(body))), *headers])
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body.encode()]
-
-
-def _wanted(environ: dict[str, Any]) -> str:
-    query = environ.get("QUERY_STRING", "")
-    return path_of(environ) + (f"?{query}" if query else "")
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -1,0 +1,93 @@
+"""Who may pass, and what the others are told."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.visits import Site
+from wsgisession.access import Verdict, judge, login_address, prefers_json, roles_of
+
+
+def session_of(**data: Any) -> Any:
+    with Site().browser().request() as session:
+        session.update(data)
+        return session
+
+
+def way_back(login_url: str, **environ: str) -> str:
+    (back,) = parse_qs(urlsplit(login_address(login_url, environ)).query)["next"]
+    return back
+
+
+def test_a_stranger_is_asked_who_he_is():
+    assert judge(session_of()) is Verdict.WHO_ARE_YOU
+    assert judge(session_of(roles=["admin"]), ["admin"]) is Verdict.WHO_ARE_YOU
+
+
+def test_whoever_is_logged_in_passes_where_no_role_is_needed():
+    assert judge(session_of(user_id="ada")) is Verdict.WELCOME
+
+
+def test_a_user_named_zero_is_logged_in():
+    assert judge(session_of(user_id=0)) is Verdict.WELCOME
+
+
+@pytest.mark.parametrize("roles", ["admin", ["editor", "admin"], ("admin",), {"admin": 1}])
+def test_one_of_the_roles_is_enough(roles):
+    assert judge(session_of(user_id="ada", roles=roles), ["admin", "root"]) is Verdict.WELCOME
+
+
+@pytest.mark.parametrize("roles", [None, [], "administrator", ["adm"], "a"])
+def test_without_one_of_the_roles_a_user_is_refused(roles):
+    assert judge(session_of(user_id="ada", roles=roles), ["admin"]) is Verdict.NOT_YOU
+
+
+def test_roles_stand_under_another_key_or_come_from_a_callable():
+    session = session_of(user_id="ada", groups="staff")
+    assert judge(session, ["staff"], roles="groups") is Verdict.WELCOME
+    assert judge(session, ["ada"], roles=lambda session: [session.user_id]) is Verdict.WELCOME
+    assert roles_of(session, lambda session: None) == set()
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", False),
+        ("application/json", True),
+        ("text/html;q=0.5, application/json", True),
+        ("image/png", False),
+        ("a;q=b;;,,", False),
+    ],
+)
+def test_json_is_for_who_would_rather_have_it(accept, is_json):
+    assert prefers_json(accept) is is_json
+
+
+def test_the_way_back_keeps_path_and_query():
+    assert way_back("/login", PATH_INFO="/a b", QUERY_STRING="x=1&y=%26") == "/a%20b?x=1&y=%26"
+
+
+def test_the_way_back_keeps_letters_that_are_not_ascii():
+    assert way_back("/login", PATH_INFO="/é".encode().decode("latin-1")) == "/%C3%A9"
+
+
+def test_a_question_mark_in_the_path_does_not_begin_a_query():
+    assert way_back("/login", PATH_INFO="/what?") == "/what%3F"
+
+
+def test_the_way_back_goes_through_the_outer_app():
+    assert way_back("/shop/login", SCRIPT_NAME="/shop", PATH_INFO="/cart") == "/shop/cart"
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "\\\\evil.example/", "///evil.example/"])
+def test_the_way_back_never_leads_to_another_host(path):
+    assert way_back("/login", PATH_INFO=path) == "/evil.example/"
+
+
+def test_a_login_page_with_a_query_keeps_it():
+    assert login_address("/login?by=mail", {"PATH_INFO": "/a"}) == "/login?by=mail&next=/a"
