@@ -112,6 +112,11 @@ def test_a_guard_stands_in_an_app_that_is_mounted_somewhere():
     assert client.get("/admin", base_url="http://localhost/shop").status_code == 401
 
 
+def test_the_way_back_goes_through_the_outer_app():
+    response = browser(require_user(site, login_url="/shop/login")).get("/cart", base_url="http://localhost/shop")
+    assert response.location == "/shop/login?next=/shop/cart"
+
+
 def test_a_guard_outside_the_middleware_says_what_is_missing():
     with pytest.raises(SessionError, match="wrap the app"):
         Client(require_user(site)).get("/")

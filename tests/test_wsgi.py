@@ -548,7 +548,7 @@ def test_a_response_leaves_chunk_by_chunk_and_an_empty_one_among_them_stays(site
             yield chunk
 
     browser = visiting(site, app)
-    body = browser.app(browser.request(), lambda *_: None)
+    body = browser.app(browser.request(), lambda *_: print)
     for chunk in (b"a", b"", b"c"):
         assert next(body) == chunk
         assert produced[-1] == chunk
@@ -779,6 +779,28 @@ def test_start_response_again_with_exc_info_raises_it_where_the_headers_have_lef
         browser.get()
     assert len(raised) == 1
     assert browser.status == OK
+
+
+def test_a_server_without_write_serves_all_that_does_not_need_it():
+    """As the bridges to ASGI are."""
+    started = []
+
+    def failing_late(environ, start_response):
+        start_response(OK, [TEXT])
+        yield b"do"
+        raise StoreError("the store cannot be reached")
+
+    def response(app):
+        manager = Site(on_store_error="unavailable").manager
+        return iter(SessionMiddleware(app, manager)(Browser(app).request(), lambda *head: started.append(head)))
+
+    assert b"".join(response(answering(put(n=1)))) == b"done"
+    assert b"".join(response(streaming(put(n=1), b"done"))) == b"done"
+    with pytest.raises(StoreError):
+        list(response(failing_late))
+    with pytest.raises(RuntimeError, match="return the body from the app instead"):
+        response(written)
+    assert [head[0] for head in started] == [OK] * 4
 
 
 def test_an_error_page_of_the_app_s_own_carries_its_session(site):

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from .environ import Environ, path_of
 from .session import Session
 
 Roles = str | Callable[[Session], Iterable[str] | None]
@@ -55,12 +54,11 @@ def prefers_json(accept: str) -> bool:
     return wanted.best_match(["text/html", "application/json"], default="text/html") == "application/json"
 
 
-def login_address(login_url: str, environ: Environ) -> str:
-    """Return the address of the login page, with the way back to the request's page in ``next``.
+def login_address(login_url: str, path: str, query: str) -> str:
+    """Return the address of the login page, with the way back, on this site and never another host, in ``next``.
 
-    The way back is a path and query on this site, never another host's.
+    :param path: of the request, as WSGI has it: undone from its percent signs, a character for a byte.
+    :param query: of the request, as it came.
     """
-    path = "/" + path_of(environ).lstrip("/\\")
-    query = environ.get("QUERY_STRING", "")
-    back = quote(path, safe="/", encoding="latin-1") + (f"?{query}" if query else "")
+    back = quote("/" + path.lstrip("/\\"), safe="/", encoding="latin-1") + (f"?{query}" if query else "")
     return f"{login_url}{'&' if '?' in login_url else '?'}next={quote(back)}"

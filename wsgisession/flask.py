@@ -30,7 +30,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
 from .cookies import LONGEST_LIFETIME
-from .environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
+from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of
 from .errors import ConfigurationError, StoreError
 from .headers import NOTHING, with_reply
 from .manager import SessionManager
@@ -193,8 +193,9 @@ def _guarded(
             return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
         as_json = prefers_json(request.headers.get("Accept", ""))
         if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
-            address = login_url if "/" in login_url else url_for(login_url)
-            return redirect(login_address(address, request.environ), 303)
+            page = login_url if "/" in login_url else url_for(login_url)
+            query = request.environ.get("QUERY_STRING", "")
+            return redirect(login_address(page, path_of(request.environ), query), 303)
         if as_json:
             return make_response({"error": SENTENCES[verdict]}, verdict.value)
         return abort(verdict.value, SENTENCES[verdict])
@@ -321,6 +322,9 @@ def _unavailable(error: StoreError) -> Response:
     manager = _manager_of(current_app)
     if manager is None or manager.on_store_error == "raise":
         raise error
+    mine = session._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(mine, FlaskSession) and mine.state is not None:
+        mine.state.leave_unwritten()
     response = Response()
     _make_unavailable(response)
     return response

@@ -14,7 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
-from .environ import get_session
+from .environ import get_session, path_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -77,7 +77,8 @@ def _refusal(
     headers = [("Vary", "Accept"), ("Cache-Control", "no-store")]
     as_json = prefers_json(environ.get("HTTP_ACCEPT", ""))
     if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
-        start_response("303 See Other", [("Location", login_address(login_url, environ)), *headers])
+        address = login_address(login_url, path_of(environ), environ.get("QUERY_STRING", ""))
+        start_response("303 See Other", [("Location", address), *headers])
         return []
     sentence = SENTENCES[verdict]
     kind = "application/json" if as_json else "text/html; charset=utf-8"

@@ -72,7 +72,16 @@ class SessionMiddleware:
 class _Response:
     """One response on its way: its headers are held until the first byte of the body."""
 
-    __slots__ = ("_environ", "_has_failed", "_manager", "_send_to_server", "_server_write", "_session", "held")
+    __slots__ = (
+        "_environ",
+        "_has_failed",
+        "_manager",
+        "_send_to_server",
+        "_server_write",
+        "_session",
+        "headers_sent",
+        "held",
+    )
 
     def __init__(
         self, manager: SessionManager, session: Session, environ: WSGIEnvironment, start_response: StartResponse
@@ -81,12 +90,12 @@ class _Response:
         self._send_to_server = start_response
         self.held: tuple[str, Headers] | None = None
         self._server_write: Callable[[bytes], object] | None = None
-        self._has_failed = False
+        self.headers_sent = self._has_failed = False
 
     def with_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body: as it is where the app has nothing more to say, else watched."""
         is_whole = type(body) is list or self._is_whole(body)
-        if not is_whole or (self.held is None and self._server_write is None):
+        if not is_whole or (self.held is None and not self.headers_sent):
             return _Body(self, body)
         try:
             self.send_headers()
@@ -97,14 +106,9 @@ class _Response:
             return self.failed(error)
         return body
 
-    @property
-    def headers_sent(self) -> bool:
-        """Whether the headers have left."""
-        return self._server_write is not None
-
     def send_headers(self) -> None:
         """Write the session, and let the headers go with what they must carry for it."""
-        if self._server_write is not None or self.held is None:
+        if self.headers_sent or self.held is None:
             return
         status, headers = self.held
         environ, session = self._environ, self._session
@@ -112,8 +116,7 @@ class _Response:
         reply = self._manager.commit(session, dropped=self._is_dropped(), **request)
         session.is_sealed = True
         headers = with_reply(headers, reply)
-        self.held = None
-        self._server_write = self._send_to_server(status, headers)
+        self._begin(status, headers)
 
     def failed(self, error: BaseException) -> Iterable[bytes]:
         """Return the response 503 for a store that failed, where that was asked for; else raise the error."""
@@ -123,13 +126,12 @@ class _Response:
         self._session.is_sealed = self._has_failed = True
         if not isinstance(error, StoreError) or self._manager.on_store_error == "raise":
             raise error
-        self.held = None
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Retry-After", RETRY_AFTER),
             ("Cache-Control", "no-store"),
         ]
-        self._server_write = self._send_to_server("503 Service Unavailable", headers)
+        self._begin("503 Service Unavailable", headers)
         return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [UNAVAILABLE.encode()]
 
     def ended(self) -> None:
@@ -143,17 +145,23 @@ class _Response:
 
     def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
         """Be the app's ``start_response``: hold the headers."""
-        if self._server_write is not None:
+        if self.headers_sent:
             return self._send_to_server(status, headers, exc_info)  # it raises, as PEP 3333 asks
         if self.held is not None and exc_info is None:
             raise AssertionError("start_response was called twice without exc_info")
         self.held = (status, headers)  # without exc_info: the server has not heard of the headers that these replace
         return self._write
 
+    def _begin(self, status: str, headers: Headers) -> None:
+        self.held = None
+        self._server_write = self._send_to_server(status, headers)
+        self.headers_sent = True
+
     def _write(self, data: bytes) -> None:
         if data:
             self.send_headers()
-            assert self._server_write is not None
+            if self._server_write is None:  # which some bridges to ASGI leave out, against PEP 3333
+                raise RuntimeError("this server has no write(): return the body from the app instead")
             self._server_write(data)
 
     def _is_whole(self, body: Iterable[bytes]) -> bool:

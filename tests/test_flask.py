@@ -1,0 +1,644 @@
+"""Flask: its own session settings are honoured, and what worked with its cookie sessions goes on working."""
+
+from __future__ import annotations
+
+import gc
+import uuid
+import weakref
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+from flask import (
+    Blueprint,
+    Flask,
+    flash,
+    get_flashed_messages,
+    render_template_string,
+    request,
+    session,
+    stream_with_context,
+)
+from markupsafe import Markup
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
+
+import wsgisession.flask
+from tests.visits import WatchedStore
+from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError
+from wsgisession.flask import FlaskSession, FlaskSessions, login_required, role_required
+
+SECRET = "a secret that is long enough"
+OLD = "the secret of last year, long enough"
+
+
+def make_app(secret: str | None = SECRET, **settings: Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY=secret, **settings)
+
+    @app.get("/")
+    def untouched() -> str:
+        return "hello"
+
+    @app.get("/put")
+    def put() -> str:
+        session.update(request.args)
+        return "put"
+
+    @app.get("/get")
+    def get() -> dict[str, Any]:
+        return dict(session)
+
+    @app.get("/clear")
+    def clear() -> str:
+        session.clear()
+        return "cleared"
+
+    return app
+
+
+def app_with_sessions(secret: str | None = SECRET, *, options: dict[str, Any] | None = None, **settings: Any) -> Flask:
+    app = make_app(secret, **settings)
+    FlaskSessions(app, **(options or {}))
+    return app
+
+
+def attributes(response: Any) -> dict[str, str]:
+    """The attributes of the only Set-Cookie, with the cookie's name and value first."""
+    (cookie,) = response.headers.getlist("Set-Cookie")
+    pairs = [part.strip().partition("=") for part in cookie.split(";")]
+    return {name: value for name, _, value in pairs}
+
+
+# Every store.
+
+
+def test_a_session_lives_from_request_to_request(store_url):
+    app = app_with_sessions(SESSION_STORE=store_url)
+    client = app.test_client()
+    assert client.get("/put?a=1").status_code == 200
+    assert client.get("/put?b=2").status_code == 200
+    assert client.get("/get").json == {"a": "1", "b": "2"}
+    client.get("/clear")
+    assert client.get_cookie("session") is None
+    assert client.get("/get").json == {}
+    app.extensions["wsgisession"].manager.close()
+
+
+# Flask's settings.
+
+
+def test_the_cookie_is_as_flask_is_told():
+    response = app_with_sessions(
+        SESSION_COOKIE_NAME="shop",
+        SESSION_COOKIE_DOMAIN="example.com",
+        SESSION_COOKIE_PATH="/put",
+        SESSION_COOKIE_HTTPONLY=False,
+        SESSION_COOKIE_SECURE=True,
+        SESSION_COOKIE_SAMESITE="None",
+        SESSION_COOKIE_PARTITIONED=True,
+    ).test_client().get("/put?a=1", base_url="https://example.com")  # fmt: skip
+    sent = attributes(response)
+    assert sent.pop("shop")
+    assert sent == {"Domain": "example.com", "Path": "/put", "Secure": "", "SameSite": "None", "Partitioned": ""}
+
+
+def test_the_cookie_has_safe_attributes_by_default():
+    sent = attributes(app_with_sessions().test_client().get("/put?a=1", base_url="https://example.com"))
+    assert sent.pop("session")
+    assert sent == {"Path": "/", "Secure": "", "HttpOnly": "", "SameSite": "Lax"}
+
+
+def test_the_cookie_is_for_where_the_app_stands():
+    app = app_with_sessions(APPLICATION_ROOT="/shop")
+    assert attributes(app.test_client().get("/put?a=1"))["Path"] == "/shop"
+
+
+def test_a_cookie_is_cleared_with_all_the_attributes_it_was_set_with():
+    settings: dict[str, Any] = {"SECURE": True, "SAMESITE": "None", "PARTITIONED": True, "DOMAIN": "example.com"}
+    app = app_with_sessions(**{f"SESSION_COOKIE_{name}": value for name, value in settings.items()})
+    client = app.test_client()
+    put = attributes(client.get("/put?a=1", base_url="https://example.com"))
+    cleared = attributes(client.get("/clear", base_url="https://example.com"))
+    assert cleared.pop("session") == ""
+    assert cleared.pop("Max-Age") == "0"
+    assert cleared.pop("Expires")
+    assert put.pop("session")
+    assert cleared == put
+
+
+def test_settings_may_change_after_the_extension_was_attached():
+    app = Flask(__name__)
+    FlaskSessions(app)
+    app.add_url_rule("/", view_func=lambda: str(session.setdefault("n", 1)))
+    client = app.test_client()
+    app.secret_key = SECRET
+    assert "session" in attributes(client.get("/"))
+    app.config["SESSION_COOKIE_NAME"] = "other"
+    assert "other" in attributes(client.get("/"))
+    app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
+    assert attributes(app.test_client().get("/"))["SameSite"] == "Strict"
+
+
+def test_sessions_outlive_a_change_of_settings():
+    app = app_with_sessions()
+    client = app.test_client()
+    client.get("/put?a=1")
+    app.config["PERMANENT_SESSION_LIFETIME"] = 60
+    app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
+    assert client.get("/get").json == {"a": "1"}
+
+
+def test_the_secret_can_be_changed_without_logging_anybody_out():
+    app = app_with_sessions(OLD)
+    client = app.test_client()
+    client.get("/put?a=1")
+    app.config.update(SECRET_KEY=SECRET, SECRET_KEY_FALLBACKS=[OLD])
+    assert client.get("/get").json == {"a": "1"}
+    app.config["SECRET_KEY_FALLBACKS"].clear()
+    assert client.get("/get").json == {}
+
+
+@pytest.mark.parametrize("fallbacks", [OLD, OLD.encode()])
+def test_fallbacks_that_are_one_text_are_refused(fallbacks):
+    app = app_with_sessions(SECRET_KEY_FALLBACKS=fallbacks, PROPAGATE_EXCEPTIONS=True)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="give a list"):
+            app.test_client().get("/get")
+
+
+def test_without_a_secret_there_is_the_null_session():
+    app = app_with_sessions(None, PROPAGATE_EXCEPTIONS=True)
+    assert app.test_client().get("/get").json == {}
+    with pytest.raises(RuntimeError, match="no secret key was set"):
+        app.test_client().get("/put?a=1")
+
+
+def test_a_weak_secret_is_refused_except_in_tests():
+    app = app_with_sessions("dev", PROPAGATE_EXCEPTIONS=True)
+    with pytest.raises(ConfigurationError):
+        app.test_client().get("/put?a=1")
+    app.testing = True
+    assert app.test_client().get("/put?a=1").status_code == 200
+
+
+def test_keyword_arguments_go_before_the_configuration():
+    ours, theirs = WatchedStore(), WatchedStore()
+    app = app_with_sessions(options={"store": ours}, SESSION_STORE=theirs, SESSION_IDLE_TIMEOUT=60)
+    app.test_client().get("/put?a=1")
+    assert (len(ours.handles), len(theirs.handles)) == (1, 0)
+    assert ours.calls == {"create": 1}
+
+
+def test_an_option_that_nobody_knows_is_refused():
+    with pytest.raises(ConfigurationError, match="'stroe'"):
+        FlaskSessions(stroe="memory://")
+
+
+# session.permanent.
+
+
+def permanent_app(**settings: Any) -> Flask:
+    app = app_with_sessions(**settings)
+
+    @app.get("/permanent/<int:wanted>")
+    def make_permanent(wanted: int) -> str:
+        session.permanent = bool(wanted)
+        return "so be it"
+
+    return app
+
+
+def test_a_permanent_session_has_flasks_lifetime_and_a_passing_one_ends_with_the_browser():
+    client = permanent_app(PERMANENT_SESSION_LIFETIME=timedelta(hours=1)).test_client()
+    assert attributes(client.get("/permanent/1"))["Max-Age"] == "3600"
+    assert client.get("/get").json == {"_permanent": True}
+    assert "Max-Age" not in attributes(client.get("/permanent/0"))
+
+
+@pytest.mark.parametrize("refresh", [True, False])
+def test_a_permanent_cookie_is_sent_with_each_request_that_reads_it_if_so_set(refresh):
+    client = permanent_app(SESSION_REFRESH_EACH_REQUEST=refresh).test_client()
+    client.get("/permanent/1")
+    assert ("Set-Cookie" in client.get("/get").headers) is refresh
+
+
+def test_a_lifetime_can_change_for_sessions_that_are_there():
+    app = permanent_app(SESSION_REFRESH_EACH_REQUEST=False)
+    client = app.test_client()
+    client.get("/permanent/1")
+    app.permanent_session_lifetime = timedelta(minutes=1)
+    assert attributes(client.get("/get"))["Max-Age"] == "60"
+
+
+# What it costs.
+
+
+def test_an_untouched_session_costs_no_call_and_no_header():
+    store = WatchedStore()
+    client = app_with_sessions(options={"store": store}).test_client()
+    client.get("/put?a=1")
+    store.calls.clear()
+    response = client.get("/")
+    assert (store.calls, response.vary.as_set()) == ({}, set())
+    assert "Set-Cookie" not in response.headers
+
+
+def test_settings_are_read_again_only_when_one_has_changed(monkeypatch):
+    read: list[Any] = []
+    app = app_with_sessions(SECRET_KEY_FALLBACKS=[OLD])
+    options_of = wsgisession.flask._options_of
+    monkeypatch.setattr(wsgisession.flask, "_options_of", lambda *given: read.append(1) or options_of(*given))
+    client = app.test_client()
+    for _ in range(3):
+        client.get("/")
+    assert len(read) == 1
+    app.config["SECRET_KEY_FALLBACKS"].append(SECRET)
+    client.get("/")
+    assert len(read) == 2
+
+
+def test_a_session_that_was_only_read_is_not_written_and_varies():
+    store = WatchedStore()
+    client = app_with_sessions(options={"store": store}).test_client()
+    client.get("/put?a=1")
+    store.calls.clear()
+    response = client.get("/get")
+    assert store.calls == {"load": 1}
+    assert response.vary.as_set() == {"cookie"}
+    assert "Set-Cookie" not in response.headers
+
+
+def test_the_repr_reads_nothing():
+    store = WatchedStore()
+    app = app_with_sessions(options={"store": store})
+
+    @app.get("/repr")
+    def show() -> str:
+        return repr(session)
+
+    client = app.test_client()
+    client.get("/put?a=1")
+    store.calls.clear()
+    assert client.get("/repr").text == "<Session, not read yet>"
+    assert store.calls == {}
+
+
+def test_flask_keeps_to_the_rules_of_wsgi():
+    client = Client(validator(app_with_sessions()))
+    response = client.get("/get", query_string="a=1")
+    assert response.status_code == 200
+    response.close()
+
+
+# Values.
+
+
+def test_typed_values_come_back_as_they_were():
+    values = {
+        "tuple": (1, ("a", 2)),
+        "bytes": b"\0\xff",
+        "markup": Markup("<b>"),
+        "uuid": uuid.UUID(int=7),
+        "datetime": datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+        "nested": [{"deep": (b"",)}],
+    }
+    app, back = app_with_sessions(), {}
+    app.add_url_rule("/fill", view_func=lambda: session.update(values) or "")
+    app.add_url_rule("/read", "read", lambda: back.update(session) or "")
+    client = app.test_client()
+    client.get("/fill")
+    client.get("/read")
+    assert back == values
+    assert [type(value) for value in back.values()] == [type(value) for value in values.values()]
+
+
+def test_flashed_messages_come_back_once():
+    app = app_with_sessions()
+    app.add_url_rule("/flash", view_func=lambda: flash(Markup("<b>hi"), "info") or "")
+    app.add_url_rule("/told", "told", lambda: repr(get_flashed_messages(with_categories=True)))
+    client = app.test_client()
+    client.get("/flash")
+    assert client.get("/told").text == "[('info', Markup('<b>hi'))]"
+    assert client.get("/told").text == "[]"
+
+
+def test_a_nested_change_is_noticed():
+    app = app_with_sessions()
+
+    @app.get("/add")
+    def add() -> str:
+        session.setdefault("cart", {"items": []})["items"].append(1)
+        return str(len(session["cart"]["items"]))
+
+    client = app.test_client()
+    assert [client.get("/add").text for _ in range(3)] == ["1", "2", "3"]
+
+
+def test_accessed_and_modified_can_be_set():
+    app = app_with_sessions()
+    with app.test_request_context("/"):
+        mine: Any = session._get_current_object()
+        assert isinstance(mine, FlaskSession)
+        assert isinstance(mine, Session)
+        assert mine.new
+        mine.accessed = True
+        assert mine.accessed
+        mine["a"] = 1
+        assert mine.modified
+        mine.modified = False
+        assert not mine.modified
+        mine.modified = True
+        assert mine.modified
+
+
+def test_changes_that_are_declared_none_are_not_written():
+    app = app_with_sessions()
+
+    @app.get("/pretend")
+    def pretend() -> str:
+        session["b"] = 2
+        session.modified = False
+        return ""
+
+    client = app.test_client()
+    client.get("/put?a=1")
+    client.get("/pretend")
+    assert client.get("/get").json == {"a": "1"}
+
+
+# How apps are put together.
+
+
+def test_one_extension_serves_the_apps_of_a_factory_each_with_its_own_manager():
+    sessions = FlaskSessions()
+    one, other = make_app(), make_app(SESSION_COOKIE_NAME="other")
+    for app in (one, other):
+        sessions.init_app(app)
+    client, stranger = one.test_client(), other.test_client()
+    client.get("/put?a=1")
+    stranger.get("/put?b=2")
+    assert (client.get("/get").json, stranger.get("/get").json) == ({"a": "1"}, {"b": "2"})
+    with one.app_context():
+        mine = sessions.manager
+    with other.app_context():
+        assert (mine.name, sessions.manager.name) == ("session", "other")
+        assert sessions.manager is not mine
+        assert sessions.manager.store is not mine.store
+
+
+def test_a_cookie_of_one_app_is_nothing_to_another_with_another_secret():
+    client = app_with_sessions().test_client()
+    client.get("/put?a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    stranger = app_with_sessions(OLD).test_client()
+    stranger.set_cookie("session", cookie.value)
+    assert stranger.get("/get").json == {}
+
+
+def test_the_manager_is_there_outside_of_requests():
+    app = make_app()
+    sessions = FlaskSessions(app)
+    client = app.test_client()
+    client.get("/put?user_id=ada")
+    (info,) = sessions.manager.sessions_for("ada")
+    with sessions.manager.edit(info.handle) as theirs:
+        theirs["seen"] = 1
+    assert client.get("/get").json == {"user_id": "ada", "seen": 1}
+    with app.app_context():
+        assert sessions.manager.revoke_user("ada") == 1
+    assert client.get("/get").json == {}
+
+
+def test_a_manager_without_a_secret_says_what_is_missing():
+    with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+        _ = FlaskSessions(make_app(None)).manager
+    with pytest.raises(ConfigurationError, match="init_app"):
+        _ = FlaskSessions().manager
+
+
+def test_blueprints_and_templates_see_the_session():
+    app = app_with_sessions()
+    shop = Blueprint("shop", __name__, url_prefix="/shop")
+    shop.add_url_rule("/", view_func=lambda: render_template_string("{{ session.a }} {{ session['a'] }}"))
+    app.register_blueprint(shop)
+    client = app.test_client()
+    client.get("/put?a=<b>")
+    assert client.get("/shop/").text == "&lt;b&gt; &lt;b&gt;"
+
+
+def test_a_test_opens_the_session_between_requests():
+    client = app_with_sessions().test_client()
+    with client.session_transaction() as mine:
+        mine["a"] = 1
+    assert client.get("/get").json == {"a": 1}
+    with client.session_transaction() as mine:
+        assert mine.pop("a") == 1
+        mine["b"] = 2
+    with client:
+        client.get("/get")
+        assert dict(session) == {"b": 2}
+
+
+def test_a_stream_reads_the_session_and_changes_one_that_is_there():
+    app = app_with_sessions()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def numbers() -> Any:
+            for _ in range(3):
+                session["n"] = session.get("n", 0) + 1
+                yield f"{session['n']},"
+
+        return Response(stream_with_context(numbers()))
+
+    client = app.test_client()
+    client.get("/put?a=1")
+    response = client.get("/stream")
+    assert response.text == "1,2,3,"
+    response.close()
+    assert client.get("/get").json == {"a": "1", "n": 3}
+
+
+def test_async_views_have_the_session():
+    app = app_with_sessions()
+
+    @app.get("/async")
+    async def count() -> str:
+        session["n"] = session.get("n", 0) + 1
+        return str(session["n"])
+
+    client = app.test_client()
+    assert [client.get("/async").text for _ in range(3)] == ["1", "2", "3"]
+
+
+def test_an_app_that_is_wrapped_too_uses_the_session_of_its_middleware():
+    app = app_with_sessions(None)
+    wrapped = SessionMiddleware(app, secret=SECRET, name="outer")
+    client = Client(wrapped)
+    assert list(attributes(client.get("/put?a=1")))[0] == "outer"
+    assert client.get("/get").json == {"a": "1"}
+    assert attributes(client.get("/clear"))["Max-Age"] == "0"
+    assert client.get("/get").json == {}
+
+
+def test_a_nested_request_of_a_wrapped_app_is_its_own():
+    app = app_with_sessions()
+    app.add_url_rule("/inner", view_func=lambda: app.test_client().get("/put?b=2").text)
+    client = Client(SessionMiddleware(app, secret=SECRET))
+    assert client.get("/inner").text == "put"
+    assert client.get("/get").json == {}
+
+
+def test_an_app_is_freed_when_nobody_holds_it():
+    gc.collect()
+    gc.disable()
+    try:
+        app = Flask(__name__, static_folder=None)  # the route of a static folder holds its app
+        app.secret_key = SECRET
+        FlaskSessions(app)
+        app.add_url_rule("/", view_func=lambda: str(session.setdefault("a", 1)))
+        assert "session" in attributes(app.test_client().get("/"))
+        gone = weakref.ref(app)
+        del app
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+# A store that fails.
+
+
+class Broken(WatchedStore):
+    """Fails at one verb."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__()
+        self.verb = verb
+
+    def fail(self) -> None:
+        def raising() -> None:
+            raise StoreError("the store is away")
+
+        self.before[self.verb] = raising
+
+
+@pytest.mark.parametrize(("verb", "path"), [("load", "/get"), ("create", "/put?a=1")])
+def test_a_store_that_is_away_makes_a_503_if_so_set(verb, path):
+    store = Broken(verb)
+    client = app_with_sessions(options={"store": store, "on_store_error": "unavailable"}).test_client()
+    if verb == "load":
+        client.get("/put?a=1")
+    store.fail()
+    response = client.get(path)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.text.startswith("Sessions are not available")
+    assert "Set-Cookie" not in response.headers
+    assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(("verb", "path"), [("load", "/get"), ("create", "/put?a=1")])
+def test_a_store_that_is_away_is_an_error_otherwise(verb, path):
+    store = Broken(verb)
+    client = app_with_sessions(options={"store": store}, PROPAGATE_EXCEPTIONS=True).test_client()
+    if verb == "load":
+        client.get("/put?a=1")
+    store.fail()
+    with pytest.raises(StoreError, match="away"):
+        client.get(path)
+
+
+def test_what_a_view_wrote_before_the_store_failed_is_not_kept_with_the_503():
+    store = Broken("delete")
+    app = app_with_sessions(options={"store": store, "on_store_error": "unavailable"})
+
+    @app.get("/leave")
+    def leave() -> str:
+        session["left"] = True
+        session.destroy()
+        return ""
+
+    client = app.test_client()
+    client.get("/put?a=1")
+    store.fail()
+    assert client.get("/leave").status_code == 503
+    assert client.get("/get").json == {"a": "1"}
+
+
+# Who may pass.
+
+
+def guarded_app() -> Flask:
+    app = app_with_sessions()
+
+    @app.get("/login")
+    def login() -> str:
+        session.login("ada", roles=request.args.getlist("role"), groups=["staff"])  # type: ignore[attr-defined]
+        return "welcome"
+
+    @app.get("/account")
+    @login_required
+    def account() -> str:
+        """The account."""
+        return "account"
+
+    @app.get("/async/<name>")
+    @login_required(login_url="login")
+    async def asynchronous(name: str) -> str:
+        return name
+
+    @app.get("/admin")
+    @role_required("admin", "root", login_url="/login")
+    async def admin() -> str:
+        return "admin"
+
+    @app.get("/staff")
+    @role_required("staff", roles=lambda mine: mine["groups"])
+    def staff() -> str:
+        return "staff"
+
+    return app
+
+
+def test_a_stranger_gets_401():
+    response = guarded_app().test_client().get("/account")
+    assert (response.status_code, "Please log in first." in response.text) == (401, True)
+
+
+def test_a_program_gets_the_refusal_as_json():
+    headers = {"Accept": "application/json"}
+    client = guarded_app().test_client()
+    for path in ("/account", "/async/a"):
+        response = client.get(path, headers=headers)
+        assert (response.status_code, response.json) == (401, {"error": "Please log in first."})
+
+
+def test_a_browser_is_sent_to_an_endpoint_or_a_path_with_the_way_back():
+    client = guarded_app().test_client()
+    assert client.get("/async/a?b=1").location == "/login?next=/async/a%3Fb%3D1"
+    assert client.get("/admin").location == "/login?next=/admin"
+    mounted = client.get("/admin", base_url="http://localhost/shop")
+    assert (mounted.status_code, mounted.location) == (303, "/login?next=/shop/admin")
+
+
+def test_whoever_is_logged_in_passes_where_his_roles_reach():
+    client = guarded_app().test_client()
+    client.get("/login?role=editor")
+    answers = {path: client.get(path).status_code for path in ("/account", "/async/a", "/admin", "/staff")}
+    assert answers == {"/account": 200, "/async/a": 200, "/admin": 403, "/staff": 200}
+    client.get("/login?role=root")
+    assert client.get("/admin").text == "admin"
+    assert client.get("/async/me").text == "me"
+
+
+def test_a_guarded_view_keeps_its_name():
+    assert guarded_app().view_functions["account"].__doc__ == "The account."
+
+
+def test_the_app_says_how_a_refusal_looks():
+    app = guarded_app()
+    app.register_error_handler(401, lambda error: (f"no: {error.description}", 401))
+    assert app.test_client().get("/account").text == "no: Please log in first."
