@@ -7,6 +7,7 @@ are meant; never from the table of the code.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -56,6 +57,11 @@ def change_the_cookie(environ: Environ) -> None:
     get_session(environ).cookie.same_site = "Strict"
 
 
+def change_it_and_its_cookie(environ: Environ) -> None:
+    change(environ)
+    change_the_cookie(environ)
+
+
 def save(environ: Environ) -> None:
     get_session(environ).save()
 
@@ -97,7 +103,8 @@ def change_and_delete(environ: Environ) -> None:
     del environ[KEY]
 
 
-CHANGES = (change, change_inside)
+CHANGES = (change, change_inside, change_it_and_its_cookie)
+COOKIE_CHANGES = (change_the_cookie, change_it_and_its_cookie)
 REGENERATIONS = (regenerate, regenerate_and_save)
 ENDS = (destroy, save_and_destroy)
 DROPS = (drop_unread, change_and_drop, change_and_delete)
@@ -139,7 +146,7 @@ def cases_of(comes: str, act: Callable[[Environ], None]) -> list[Case]:
 
 
 class Outcome(NamedTuple):
-    """What the store was told beyond reading, in this order, and what became of the browser's cookie."""
+    """What the store was told to write, before the headers left, and what became of the browser's cookie."""
 
     calls: tuple[str, ...]
     cookie: str
@@ -182,7 +189,7 @@ def on_loaded(case: Case) -> Outcome:
     calls = ("replace",) if case.act in (*CHANGES, change_the_cookie) or case.resave else ()
     if case.act is save:
         calls = ("replace", *calls)
-    sent = case.rolling or (case.act in CHANGES and case.lasting) or case.act is change_the_cookie
+    sent = case.rolling or (case.act in CHANGES and case.lasting) or case.act in COOKIE_CHANGES
     return Outcome(calls, "sent" if sent else "left alone")
 
 
@@ -219,11 +226,25 @@ def app_that(act: Callable[[Environ], None], site: Site) -> Any:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"done"]
 
-    return SessionMiddleware(app, site.manager)
+    wrapped = SessionMiddleware(app, site.manager)
+
+    def telling(environ: Environ, start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]]) -> Any:
+            return start_response(status, [*headers, ("Told-The-Store", " ".join(told(site)))])
+
+        return wrapped(environ, start)
+
+    return telling
+
+
+def told(site: Site) -> tuple[str, ...]:
+    """Return what the store was told to write since the request began."""
+    return tuple(verb for verb in site.store.calls.elements() if verb in ("create", "replace", "delete"))
 
 
 def outcome_of(site: Site, response: Any) -> Outcome:
-    calls = tuple(verb for verb in site.store.calls.elements() if verb != "load")
+    calls = tuple(response.headers["Told-The-Store"].split())
+    assert told(site) == calls  # nothing more was written when the headers had left
     headers = response.headers.getlist("Set-Cookie")
     if not headers:
         return Outcome(calls, "left alone")
@@ -275,6 +296,13 @@ def test_a_session_that_nobody_looks_at_costs_the_store_nothing(comes, act):
     assert not site.store.calls
     assert "Set-Cookie" not in response.headers
     assert "Vary" not in response.headers
+
+
+@pytest.mark.parametrize("comes", COMES)
+def test_a_session_that_is_read_costs_one_load_at_most(comes):
+    site = Site()
+    visitor(site, read, comes).get("/")
+    assert +site.store.calls <= Counter(load=1)
 
 
 @pytest.mark.parametrize(("comes", "loads"), [("new", 0), ("loaded", 1), ("unknown", 1), ("forged", 0)])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import threading
 import uuid
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from wsgiref.validate import validator
@@ -160,6 +163,17 @@ def test_the_secret_can_be_changed_without_logging_anybody_out():
     assert client.get("/get").json == {}
 
 
+def test_a_secret_that_was_wrong_for_a_while_logs_nobody_out():
+    app = app_with_sessions(OLD)
+    client = app.test_client()
+    client.get("/put?a=1")
+    app.secret_key = SECRET
+    response = client.get("/get")
+    assert (response.json, "Set-Cookie" in response.headers) == ({}, False)
+    app.secret_key = OLD
+    assert client.get("/get").json == {"a": "1"}
+
+
 @pytest.mark.parametrize("fallbacks", [OLD, OLD.encode()])
 def test_fallbacks_that_are_one_text_are_refused(fallbacks):
     app = app_with_sessions(SECRET_KEY_FALLBACKS=fallbacks, PROPAGATE_EXCEPTIONS=True)
@@ -270,6 +284,39 @@ def test_a_session_that_was_only_read_is_not_written_and_varies():
     assert "Set-Cookie" not in response.headers
 
 
+def test_a_view_that_says_it_looked_at_the_session_varies_without_a_call():
+    store = WatchedStore()
+    app = app_with_sessions(options={"store": store})
+
+    @app.get("/looked")
+    def looked() -> str:
+        session.accessed = True
+        return ""
+
+    client = app.test_client()
+    client.get("/put?a=1")
+    store.calls.clear()
+    assert client.get("/looked").vary.as_set() == {"cookie"}
+    assert store.calls == {}
+
+
+def test_first_requests_side_by_side_make_one_manager(monkeypatch):
+    app = app_with_sessions()
+    interface: Any = app.session_interface
+    both = threading.Barrier(2)
+    options_of = wsgisession.flask._options_of
+
+    def slowly(*given: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # two that read the settings at once meet here; behind a lock they cannot
+        return options_of(*given)
+
+    monkeypatch.setattr(wsgisession.flask, "_options_of", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(interface.manager, [app, app])
+    assert one is other
+
+
 def test_the_repr_reads_nothing():
     store = WatchedStore()
     app = app_with_sessions(options={"store": store})
@@ -338,19 +385,34 @@ def test_a_nested_change_is_noticed():
 
 def test_accessed_and_modified_can_be_set():
     app = app_with_sessions()
+    interface: Any = app.session_interface
     with app.test_request_context("/"):
-        mine: Any = session._get_current_object()
+        mine = interface.open_session(app, request)
         assert isinstance(mine, FlaskSession)
+        assert not mine.accessed
         assert isinstance(mine, Session)
-        assert mine.new
         mine.accessed = True
         assert mine.accessed
+        assert mine.state is None
+        mine.accessed = False
+        assert not mine.accessed
+        assert mine.new
         mine["a"] = 1
         assert mine.modified
         mine.modified = False
         assert not mine.modified
         mine.modified = True
         assert mine.modified
+
+
+def test_a_test_can_ask_after_the_request_whether_it_changed_the_session():
+    client = app_with_sessions().test_client()
+    answers = []
+    for path in ("/", "/put?a=1", "/put?a=1", "/put?a=2", "/get"):
+        with client:
+            client.get(path)
+            answers.append(session.modified)
+    assert answers == [False, True, False, True, False]
 
 
 def test_changes_that_are_declared_none_are_not_written():

@@ -153,6 +153,8 @@ class Races(RuleBasedStateMachine):
             assert bool(cookie) == request.moves
         elif request.logs_in:  # never lost: a new session, with nothing of the one that ended
             assert cookie
+            if self.is_alive:  # the browser forgets the cookie of the session that others moved: it has a newer one
+                self.revoke()
             self.want = {}
             self.acknowledge(request, seen={})
             self.cookie, self.generation, self.is_alive = cookie, self.generation + 1, True

@@ -5,16 +5,20 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import flask
 import pytest
+from flask import Flask
 
 from tests.servers import ROOT
 from tests.visits import Browser, Site
+from tests.web import SECRET, Gunicorn
 from tests.web import Browser as RealBrowser
-from tests.web import Gunicorn
 from wsgisession import SessionManager, stores
 from wsgisession.headers import Reply
 
@@ -57,6 +61,61 @@ def visited(browser: RealBrowser, command: str) -> Any:
     if "-d" not in options:
         return browser.get(path)
     return browser.post(path, **dict(parse_qsl(options[options.index("-d") + 1])))
+
+
+def test_its_lines_give_flask_its_sessions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = Flask("shop")
+    app.secret_key = SECRET
+    app.add_url_rule("/", view_func=lambda: str(flask.session.setdefault("visits", 1)))
+    (lines,) = blocks("python flask")
+    exec(lines, {"app": app})  # what a reader pastes
+    manager = app.extensions["wsgisession"].manager
+    with app.test_client() as client:
+        client.get("/")
+    assert len(list(manager.store.scan(now=0))) == 1
+    assert (tmp_path / "sessions.db").is_file()
+    manager.close()
+
+
+def test_its_lines_give_django_its_sessions(tmp_path):
+    (lines,) = blocks("python django")
+    (tmp_path / "shop.py").write_text(DJANGO + lines + "main()\n")
+    shown = subprocess.run([sys.executable, "-W", "error", "shop.py"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
+                           capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
+    assert (shown.stdout, shown.stderr) == ("1\n2\n", "")
+    assert (tmp_path / "sessions.db").is_file()
+
+
+DJANGO = """
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+from werkzeug.test import Client
+
+SECRET_KEY = "a secret that is long enough for Django too"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "__main__"
+MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+
+
+def count(request):
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return HttpResponse(str(request.session["visits"]))
+
+
+urlpatterns = [path("", count)]
+
+
+def main():
+    settings.configure(**{name: value for name, value in globals().items() if name.isupper()})
+    client = Client(get_wsgi_application())
+    print(client.get("/").text, client.get("/").text, sep="\\n")
+
+
+"""
+"""A project in one file, to which the settings that the README shows are added."""
 
 
 def test_its_commands_are_targets_of_make():

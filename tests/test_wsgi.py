@@ -746,6 +746,19 @@ def test_an_app_that_fails_after_its_headers_left_fails_at_the_server(site, app)
     assert data_of(site, browser) == {"n": 2}
 
 
+def test_a_store_that_fails_after_the_headers_left_is_no_503():
+    def app(environ, start_response):
+        start_response(OK, [TEXT])(b"do")
+        reading(get_session(environ))
+
+    site = Site(on_store_error="unavailable")
+    browser = logged_in(site, app)
+    fail_at(site, "load")
+    with pytest.raises(StoreError):
+        browser.get()
+    assert (browser.status, browser.body) == (OK, b"do")
+
+
 @pytest.mark.parametrize("step", [b"", b"do"], ids=["before", "after"])
 def test_start_response_twice_without_exc_info_is_the_app_s_mistake(site, step):
     def app(environ, start_response):
@@ -995,6 +1008,7 @@ def test_a_store_that_fails_is_503_on_request_and_nobody_is_logged_out(verb, app
     fail_at(site, verb)
     browser.get()
     assert browser.status == "503 Service Unavailable"
+    assert browser.all("Content-Type") == ["text/plain; charset=utf-8"]
     assert browser.all("Retry-After") == ["5"]
     assert browser.all("Cache-Control") == ["no-store"]
     assert not browser.all("Set-Cookie")
@@ -1186,13 +1200,14 @@ def test_a_middleware_wrapped_twice_is_transparent_inside(site, again):
     assert data_of(site, browser) == {"n": 1}
 
 
-@pytest.mark.parametrize("app", [answering(reading), streaming(reading, b"done")], ids=["list", "stream"])
-def test_an_environ_that_is_used_again_gets_a_session_of_its_own(site, app):
+@pytest.mark.parametrize("use", USES, ids=USED)
+@pytest.mark.parametrize("app", [list_body, generator])
+def test_an_environ_that_is_used_again_gets_a_session_of_its_own(site, app, use):
     seen = []
 
     def noting(environ, start_response):
         seen.append(get_session(environ))
-        return app(environ, start_response)
+        return using(use, app)(environ, start_response)
 
     browser = visiting(site, noting)
     environ = browser.request()

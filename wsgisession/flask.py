@@ -47,12 +47,14 @@ class FlaskSession(Session, SessionMixin):
     """A `Session` with what Flask expects of one: `permanent`, `new`, `modified`, `accessed`.
 
     :ivar manager: the manager it belongs to.
+    :ivar was_written: whether this request's changes are in the store already.
     :ivar outer: the environ's session, where the app is wrapped in `SessionMiddleware` too: then this is another face
         of it.
     """
 
     outer: Session | None = None
     manager: SessionManager
+    was_written = False
     _seen = _sealed = False
 
     @property
@@ -62,15 +64,16 @@ class FlaskSession(Session, SessionMixin):
 
     @property
     def modified(self) -> bool:
-        """Whether the session differs from what the store holds; nested changes are noticed without help.
+        """Whether this request changed the session; nested changes are noticed without help.
 
         Set to True, the session is compared at the end of the request; set to False, changes so far are not.
         """
-        return self.is_modified
+        return self.was_written or self.is_modified
 
     @modified.setter
     def modified(self, value: bool) -> None:
         self.open().exposed = value
+        self.was_written = self.was_written and value
 
     @property
     def accessed(self) -> bool:
@@ -144,13 +147,14 @@ class _Interface(SessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Write the session before the response leaves, and add what the response must carry for it."""
-        assert isinstance(session, FlaskSession)
+        if not isinstance(session, FlaskSession):  # Flask could not open one, and says so itself
+            return
         if session.accessed:
             response.vary.add("Cookie")
         _follow_flask(app, session)
         if session.outer is not None:
             return
-        manager = session.manager
+        manager, before = session.manager, session.state and session.state.content
         try:
             reply = manager.commit(session, **request_of(request.environ, with_client=manager.track_client))
         except StoreError:
@@ -159,6 +163,9 @@ class _Interface(SessionInterface):
             _make_unavailable(response)
             return
         session.is_sealed = True
+        session.was_written = session.state is not None and session.state.content is not before
+        if reply is not NOTHING and session.state is not None and _is_unreadable(session.state):
+            reply = reply._replace(set_cookie=None)
         if reply is not NOTHING:
             response.headers = Headers(with_reply(list(response.headers), reply))
         if response.is_streamed:
@@ -208,6 +215,9 @@ class FlaskSessions:
 
     Keyword arguments are options of `SessionManager`; they go before ``SESSION_...`` in the configuration, which goes
     before Flask's own settings. Settings are read when they are needed, as Flask does.
+
+    Two things differ from Flask's cookie sessions: without ``SESSION_COOKIE_SAMESITE`` the cookie is ``Lax``, and
+    ``SESSION_REFRESH_EACH_REQUEST`` refreshes at requests that look at the session; others cost no call to the store.
 
     :raises ConfigurationError: at the first request, for a setting that cannot be right.
     """
@@ -311,6 +321,11 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
     if own.get("max_age") != wanted:
         session.cookie.max_age = wanted
     state.resend = state.resend or (wanted is not None and bool(app.config["SESSION_REFRESH_EACH_REQUEST"]))
+
+
+def _is_unreadable(state: State) -> bool:
+    """Tell whether a cookie that does not verify is all there is: Flask leaves it alone, its secret may come back."""
+    return state.origin is Origin.FORGED and state.record is None
 
 
 def _manager_of(app: Flask) -> SessionManager | None:

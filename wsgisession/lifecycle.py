@@ -140,13 +140,14 @@ class Lifecycle:
         else:
             state.superseded[-1], state.content = loaded, loaded.content
 
-    def touch(self, state: State) -> None:
-        """Restart the idle timeout in the store."""
+    def touch(self, state: State) -> bool:
+        """Restart the idle timeout in the store; False where no record is there."""
         if state.record is None or not self._records.touch(handle_of(state), state.content):
-            return
+            return False
         ttl = self._records.ttl(state.content)
         state.record = msgspec.structs.replace(state.record, ttl=ttl, expires_at=self._clock() + ttl)
         self._events.emit("touched", state.handle)
+        return True
 
     def destroy(self, state: State) -> None:
         """End the session's records, and make the state that of a new session."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from .content import Loaded
 from .cookies import CookieOptions, cookie_finder
-from .decisions import Facts, decide
+from .decisions import Facts, Send, Write, decide
 from .errors import SessionGone
 from .events import Events, SessionEvent, logger
 from .headers import NOTHING, Reply
@@ -31,7 +31,7 @@ from .records import Records, user_text
 from .replies import CookieWriter
 from .session import Session, State, first_user
 from .signing import IDSigner, parse_secrets
-from .stores import Store
+from .stores import Record, Store
 from .succession import Succession
 from .timeouts import Duration, Timeouts
 
@@ -218,7 +218,10 @@ class SessionManager:
         except SessionGone:
             self._note_gone(state)
             return Reply(vary=state.accessed)
-        header = self._cookies.header(state, decision.send, scheme=scheme, host=host)
+        send = decision.send
+        if state.resend and decision.write is Write.NOTHING and not self.lifecycle.touch(state):
+            send = Send.NOTHING  # it has ended, or moved on: the browser may have a newer cookie by now
+        header = self._cookies.header(state, send, scheme=scheme, host=host)
         state.unsent = False
         return Reply(header, state.accessed, state.clear_site_data)
 
@@ -291,6 +294,19 @@ class SessionManager:
         """Return the live sessions of a user, the one used last first."""
         infos = [self._info(loaded) for loaded in self.records.find_user(user_id)]
         return sorted(infos, key=lambda info: info.last_seen_at, reverse=True)
+
+    def info(self, handle: str) -> SessionInfo | None:
+        """Return what may be shown of the session with this handle, or None. Not counted as activity of its user."""
+        loaded = self.records.load(handle, restart=False) if _is_handle(handle) else None
+        return None if loaded is None else self._info(loaded)
+
+    def all_sessions(self) -> Iterator[SessionInfo]:
+        """Iterate over all live sessions, in no order, holding few of them in memory."""
+        return (self._info(loaded) for loaded in self.records.scan())
+
+    def all_records(self) -> Iterator[Record]:
+        """Iterate over all live records as the store has them, readable or not."""
+        return (record for _, record in self.store.scan(now=self._clock()))
 
     def revoke(self, handle: str, *, user_id: Any = None) -> bool:
         """End the session with this handle at once, for every process; False where there is none.

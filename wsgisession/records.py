@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -74,6 +74,12 @@ class Records:
         found = [pair for text in texts for pair in self._ask(self.store.find_user, text, now=self._clock())]
         read = (self._read(handle, record) for handle, record in found)
         return [one for one in read if isinstance(one, Loaded)]
+
+    def scan(self) -> Iterator[Loaded]:
+        """Iterate over all live sessions, holding few of them in memory."""
+        for handle, record in self.store.scan(now=self._clock()):
+            if isinstance(loaded := self._read(handle, record), Loaded):
+                yield loaded
 
     def end_user(self, user_id: Any, *, keep: str | None) -> set[str]:
         """Delete the sessions of a user, until none is found; return the handles.
@@ -173,17 +179,19 @@ class Records:
         return self._ask(self.store.delete, handle, now=self._clock(), version=version)
 
     def end_session(self, handle: str, *, version: Any = None) -> bool:
-        """Delete a session for good, also where it was changed meanwhile, or its ID renewed."""
+        """Delete a session for good, also where it was changed meanwhile, or its ID renewed.
+
+        False where it was not there: to have deleted what led to it is not to have ended it.
+        """
         if version is not None and self.end(handle, version=version):
             return True
-        ended = False
         while (found := self.find(handle, restart=False)) is not None:
             if isinstance(found, Loaded) and self.end(handle, version=found.record.version):
                 return True
             if isinstance(found, Renewed):
-                ended = self.end(handle) or ended
+                self.end(handle)
                 handle = found.handle
-        return self.end(handle) or ended  # an undecodable record is deleted too
+        return self.end(handle)  # an undecodable record is deleted too
 
     def forget(self, handle: str) -> None:
         """Delete a record whose ID nobody was told, if the store lets us; else it expires by itself."""

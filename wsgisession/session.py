@@ -145,8 +145,8 @@ class Keeper(Protocol):
     def reload(self, state: State) -> None:
         """Read the session again."""
 
-    def touch(self, state: State) -> None:
-        """Restart the idle timeout in the store."""
+    def touch(self, state: State) -> bool:
+        """Restart the idle timeout in the store; False where no record is there."""
 
     def destroy(self, state: State) -> None:
         """End the record, and make the state that of a new session."""

@@ -84,9 +84,14 @@ class Succession:
 
         :raises SessionGone: where one has ended already; then the new record ends too, unless this is a login.
         """
-        while state.superseded:
-            self._end(state, state.superseded[0])
-            del state.superseded[0]
+        if state.superseded:
+            base, *untold = state.superseded  # records that this request made on the way: nobody knows their IDs
+            try:
+                self._end(state, base)
+            finally:
+                for made in untold:
+                    self._records.forget(made.handle)
+            state.superseded.clear()
         state.moved = state.authenticated = False
 
     def _end(self, state: State, base: Loaded) -> None:
@@ -168,7 +173,7 @@ class Succession:
                 raise
             if not isinstance(theirs, Loaded):
                 self._records.forget(pointer.handle)
-                self._follow(state, base, content, gone=theirs is None)
+                self._follow(state, content, gone=theirs is None)
                 return
             base = theirs
         state.session_id, state.renewing, state.resend = session_id, False, True
@@ -187,13 +192,13 @@ class Succession:
                 self._records.forget(pointer.handle)
             raise
 
-    def _follow(self, state: State, base: Loaded, content: Content, *, gone: bool) -> None:
+    def _follow(self, state: State, content: Content, *, gone: bool) -> None:
         """Go where a parallel request has renewed the ID to, with this request's changes."""
         if gone:
             raise SessionGone(GONE)
+        base = stored_of(state)  # what these changes were made to, whatever was merged on the way
         mine = Loaded(base.handle, None, content, state.data)
         self.moved_along(state, self._records.replace(base, mine))
-        state.renewing = False
 
     def moved_along(self, state: State, stored: Loaded) -> None:
         """Take over what was stored or read, under the ID that follows ours where it was renewed meanwhile."""
@@ -202,7 +207,7 @@ class Succession:
             for nonce in stored.nonces[:-1]:
                 session_id = self._signer.renewed_id(session_id, nonce)
             state.session_id = self._signer.follow(session_id, stored.nonces[-1], handle=stored.handle)
-            state.resend = state.session_id is not None
+            state.resend, state.renewing = state.session_id is not None, False
         take_over(state, stored)
 
 

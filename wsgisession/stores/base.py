@@ -113,6 +113,11 @@ class Store(ABC):
     def prepare(self) -> None:  # noqa: B027 - most stores need nothing
         """Create what the store needs on its server (table, indexes); safe to repeat, and to race."""
 
+    @property
+    def ddl(self) -> str | None:
+        """The SQL that `prepare` runs, for a role that may; None where there is none to show."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Close the connections of this process. The store opens them again at its next use."""
