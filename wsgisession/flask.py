@@ -72,7 +72,11 @@ class FlaskSession(Session, SessionMixin):
 
     @modified.setter
     def modified(self, value: bool) -> None:
-        self.open().exposed = value
+        state = self.open()
+        if value:
+            state.expose()
+        else:
+            state.exposed = False
         self.was_written = self.was_written and value
 
     @property
