@@ -113,7 +113,7 @@ def difference(base, now, path=()):
             continue
         if type(is_) is dict and (type(was) is dict or is_):
             yield from difference(was if type(was) is dict else {}, is_, (*path, name))
-        else:
+        elif was is not GONE or is_ != {}:  # to have begun an empty dict is to have changed nothing yet
             yield (*path, name), is_
 
 

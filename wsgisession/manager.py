@@ -51,7 +51,7 @@ class SessionManager:
     :param name: the cookie's name.
     :param resave: write an unmodified session back all the same.
     :param save_uninitialized: store, and set a cookie for, a new session that nobody wrote to.
-    :param rolling: send the cookie again on every response.
+    :param rolling: send the cookie again on every response, after one look whether the session is still there.
     :param unset: what setting the environ's session to None does: ``"keep"`` or ``"destroy"`` the record.
     :param cookie: a `CookieOptions`, or a dict of the same names.
     :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day.
@@ -219,7 +219,7 @@ class SessionManager:
             self._note_gone(state)
             return Reply(vary=state.accessed)
         send = decision.send
-        if state.resend and decision.write is Write.NOTHING and not self.lifecycle.touch(state):
+        if decision.send is Send.COOKIE and decision.write is Write.NOTHING and not self.lifecycle.touch(state):
             send = Send.NOTHING  # it has ended, or moved on: the browser may have a newer cookie by now
         header = self._cookies.header(state, send, scheme=scheme, host=host)
         state.unsent = False

@@ -93,11 +93,14 @@ def test_a_forked_process_opens_its_own():
     thing = PerProcess(os.getpid)
     assert thing() == os.getpid()
 
-    def child():
-        assert thing.take() is None
+    def use():
         assert thing() == os.getpid()
 
-    in_fork(child)
+    def take():
+        assert thing.take() is None
+
+    in_fork(use)
+    in_fork(take)
 
 
 def test_a_fork_while_another_thread_is_opening_leaves_no_lock_behind():
