@@ -6,11 +6,12 @@ Values that JSON knows are written plainly. Others are written as an object of o
 
 from __future__ import annotations
 
-import math
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from math import isfinite
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -59,7 +60,7 @@ class _Envelope(msgspec.Struct, array_like=True, frozen=True, tag="ws1"):
     data: msgspec.Raw
 
 
-_NOTHING_MORE = _More()
+_NOTHING_MORE = (None, None, None, None)
 _decode_envelope = msgspec.json.Decoder(_Envelope | Renewed).decode
 
 
@@ -79,7 +80,7 @@ class Codec:
         """
         try:
             try:
-                return _encode(_tagged_dict(data, 0))
+                return _encode(data if _is_plain(data) else _tagged_dict(data, 0))
             except UnicodeEncodeError:
                 return _encode(_without_surrogates(_tagged_dict(data, 0)))
         except _RefusedError as refused:
@@ -102,7 +103,9 @@ class Codec:
 
     def same(self, one: bytes, other: bytes) -> bool:
         """Tell whether two texts of `dump` say the same; the order of keys does not count."""
-        return one == other or _encode_sorted(_decode(one)) == _encode_sorted(_decode(other))
+        if one == other or len(one) != len(other) or _sum(one) != _sum(other):
+            return one == other
+        return _encode_sorted(_decode(one)) == _encode_sorted(_decode(other))
 
     def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
         """Return what the store keeps under the handle.
@@ -128,20 +131,26 @@ class Codec:
             raise SerializationError("the record is not of this format") from error
         if isinstance(found, Renewed):
             return found
-        more = found.more or _NOTHING_MORE
-        times = (found.created, more.authenticated, more.issued)
-        return Content(bytes(found.data), *times, more.cookie, more.client)
+        more, data = found.more, bytes(found.data)
+        if more is None:
+            return Content(data, found.created)
+        return Content(data, found.created, more.authenticated, more.issued, more.cookie, more.client)
 
     def index_texts(self, user: str) -> list[str]:
         """Return the texts under which the user may stand in the store's index, the one to write first."""
         return [user]
 
 
+def _sum(text: bytes) -> int:
+    """Return the sum of the bytes, which the order of keys does not change: the low half of Adler-32, in C."""
+    return zlib.adler32(text) & 0xFFFF
+
+
 def _enveloped(content: Content | Renewed) -> _Envelope | Renewed:
     if isinstance(content, Renewed):
         return content
-    more = _More(content.authenticated_at, content.issued_at, content.cookie, content.client)
-    return _Envelope(content.created_at, None if more == _NOTHING_MORE else more, msgspec.Raw(content.data))
+    more = (content.authenticated_at, content.issued_at, content.cookie, content.client)
+    return _Envelope(content.created_at, None if more == _NOTHING_MORE else _More(*more), msgspec.Raw(content.data))
 
 
 class _RefusedError(Exception):
@@ -156,6 +165,40 @@ class _RefusedError(Exception):
 
 
 _PLAIN = frozenset({str, bool, type(None)})
+
+
+def _is_plain(data: dict[Any, Any]) -> bool:
+    """Tell whether JSON can hold the data as they are: the fast path, on which nothing is copied to be written.
+
+    One loop, level by level: a call for each value would cost more than the encoder.
+    """
+    level: list[Any] = [data]
+    for depth in range(_MAX_DEPTH + 1):
+        deeper: list[Any] = []
+        for value in level:
+            items = value
+            if type(value) is dict:
+                for key in value:
+                    if type(key) is not str:
+                        return False
+                if depth and len(value) == 1 and key[:1] == _MARK:
+                    return False
+                items = value.values()
+            for item in items:
+                kind = type(item)
+                if kind is str or kind is bool or item is None:
+                    continue
+                if kind is dict or kind is list:
+                    deeper.append(item)
+                elif kind is int:
+                    if item.bit_length() > _MAX_INT_BITS:
+                        return False
+                elif kind is not float or not isfinite(item):
+                    return False
+        if not deeper:
+            return True
+        level = deeper
+    return False
 
 
 def _tagged(value: Any, depth: int) -> Any:
@@ -173,7 +216,7 @@ def _tagged(value: Any, depth: int) -> Any:
     if kind is list:
         return _tagged_items(value, depth + 1)
     if kind is float:
-        return value if math.isfinite(value) else {"~float": repr(value)}
+        return value if isfinite(value) else {"~float": repr(value)}
     write = _WRITE.get(kind)
     if write is None:
         raise _RefusedError(f"values of type {kind.__module__}.{kind.__qualname__} are not supported")
@@ -226,18 +269,19 @@ def _without_surrogates(value: Any) -> Any:
         return {_checked_key(key): _without_surrogates(item) for key, item in value.items()}
     if type(value) is list:
         return [_without_surrogates(item) for item in value]
-    if type(value) is str and not _is_utf8(value):
+    if type(value) is str and not is_utf8(value):
         return {"~str": _base64(value.encode("utf-8", "surrogatepass"))}
     return value
 
 
 def _checked_key(key: str) -> str:
-    if not _is_utf8(key):
+    if not is_utf8(key):
         raise _RefusedError(f"the key {key!r} has a lone surrogate")
     return key
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Tell whether UTF-8 can hold the text: it has no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -45,7 +44,7 @@ class Renewed(msgspec.Struct, array_like=True, frozen=True, tag="ws1-renewed"):
     until: float
 
 
-class Loaded(NamedTuple):
+class Loaded(msgspec.Struct, frozen=True):
     """A record that was read or written: as the store has it, unpacked, and decoded.
 
     :param nonces: of the renewals that led here from the handle that was asked for.
@@ -57,10 +56,19 @@ class Loaded(NamedTuple):
     data: dict[str, Any]
     nonces: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Loaded {self.handle}>"
 
-def containers(value: Any) -> Iterator[dict[str, Any] | list[Any]]:
-    """Yield every dict and list inside a value, itself included."""
-    if type(value) is dict or type(value) is list:
-        yield value
-        for item in value.values() if type(value) is dict else value:
-            yield from containers(item)
+
+def containers(value: dict[str, Any] | list[Any]) -> dict[int, Any]:
+    """Return every dict and list inside one, itself included, by identity."""
+    found: dict[int, Any] = {}
+    _collect(value, found)
+    return found
+
+
+def _collect(value: dict[str, Any] | list[Any], found: dict[int, Any]) -> None:
+    found[id(value)] = value
+    for item in value.values() if type(value) is dict else value:
+        if type(item) is dict or type(item) is list:
+            _collect(item, found)

@@ -148,16 +148,12 @@ def cookie_finder(name: str) -> Callable[[str], Iterable[str]]:
     def find(header: str) -> Iterable[str]:
         if name not in header or len(header) > LONGEST_HEADER:  # which settles most requests without a closer look
             return ()
-        found = []
-        for match in pattern.finditer(header):
-            found.append(_unquoted(match[1].rstrip(" \t")))
-            if len(found) == MOST_CANDIDATES:
-                break
-        return found
+        return [_unquoted(value.rstrip(" \t")) for value in pattern.findall(header)[:MOST_CANDIDATES]]
 
     return find
 
 
+@lru_cache(maxsize=256)
 def is_plain_loopback(scheme: str, host: str) -> bool:
     """Tell whether a request came over plain http to a loopback host, where browsers keep Secure cookies away.
 

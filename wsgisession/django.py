@@ -176,7 +176,7 @@ class SessionStore(SessionBase):
         new: State = self._state
         assert old.handle is not None
         new.moved = True
-        new.superseded.append(Loaded(old.handle, old.record, old.content, {}))
+        new.superseded = (Loaded(old.handle, old.record, old.content, {}),)
         try:
             get_manager().lifecycle.end_superseded(new)
         except SessionGone:

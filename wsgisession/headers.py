@@ -28,6 +28,7 @@ class Reply(NamedTuple):
 
 
 NOTHING = Reply()
+READ = Reply(vary=True)
 
 
 def with_reply(headers: Headers, reply: Reply) -> Headers:
@@ -48,10 +49,10 @@ def with_reply(headers: Headers, reply: Reply) -> Headers:
 def _merge(headers: Headers, name: str, merged: Callable[[str], str]) -> None:
     """Replace all headers of the name by one, made of their joined values."""
     lower = name.lower()
-    present = [pair for pair in headers if pair[0].lower() == lower]
-    for pair in present:
-        headers.remove(pair)
-    headers.append((name, merged(", ".join(value for _, value in present))))
+    present = [value for field, value in headers if field.lower() == lower]
+    if present:
+        headers[:] = [pair for pair in headers if pair[0].lower() != lower]
+    headers.append((name, merged(", ".join(present))))
 
 
 def _varying(present: str) -> str:

@@ -78,7 +78,7 @@ class Lifecycle:
                 if state.session_id is not None:
                     return state
         state = self._new_state(Origin.UNKNOWN if verified else origin, visit)
-        state.verified = verified
+        state.verified = tuple(verified)
         return state
 
     def mint(self, state: State) -> None:
@@ -134,11 +134,11 @@ class Lifecycle:
         loaded = self._records.load(handle, restart=False)
         if loaded is None:
             raise SessionGone("the session cannot be loaded again: it was destroyed, revoked or expired")
-        state.data, state.cookie, state.exposed = loaded.data, None, False
+        state.data, state.cookie, state.exposed, state.containers = loaded.data, None, False, {}
         if state.record is not None:
             self._succession.moved_along(state, loaded)
         else:
-            state.superseded[-1], state.content = loaded, loaded.content
+            state.superseded, state.content = (*state.superseded[:-1], loaded), loaded.content
 
     def touch(self, state: State) -> bool:
         """Restart the idle timeout in the store; False where no record is there."""
@@ -160,8 +160,7 @@ class Lifecycle:
         fresh = self._new_state(origin, state.visit)
         fresh.accessed, fresh.destroyed = state.accessed, True
         fresh.ended, fresh.clear_site_data = state.ended, state.clear_site_data
-        for name in State.__slots__:
-            setattr(state, name, getattr(fresh, name))
+        state.become(fresh)
 
     def transact(self, state: State, function: Callable[[], T]) -> T:
         """Apply the function and write, again from fresh data where another writer came between.
@@ -184,7 +183,7 @@ class Lifecycle:
                 raise SessionGone(GONE)
             base = self._codec.parse(state.content.data)
             merged = merge(base, self._codec.parse(before), theirs.data)
-            self._succession.moved_along(state, theirs._replace(data=merged))
+            self._succession.moved_along(state, msgspec.structs.replace(theirs, data=merged))
 
     def write(self, state: State, write: Write, text: bytes | None) -> None:
         """Do to the store what was decided.
@@ -216,7 +215,7 @@ class Lifecycle:
         :raises SessionGone: where it has ended.
         """
         base = stored_of(state)
-        mine = base._replace(record=None, content=self._content(state, text))
+        mine = msgspec.structs.replace(base, record=None, content=self._content(state, text))
         self._succession.moved_along(state, self._records.replace(base, mine))
         self._events.emit("saved", state.handle)
 
@@ -227,7 +226,9 @@ class Lifecycle:
             self._succession.create(state, self._content(state, text))
         elif text is not None or state.cookie_changed:
             base = stored_of(state)
-            stored = self._records.try_replace(base, base._replace(record=None, content=self._content(state, text)))
+            stored = self._records.try_replace(
+                base, msgspec.structs.replace(base, record=None, content=self._content(state, text))
+            )
             if stored is None:
                 return False
             self._succession.moved_along(state, stored)
@@ -255,8 +256,9 @@ class Lifecycle:
     def loaded_state(self, loaded: Loaded, *, session_id: str | None = None, visit: Visit | None = None) -> State:
         """Return the state of a session whose record was read; without a visit where it was opened by its handle."""
         state = State(Origin.LOADED, loaded.content, loaded.data, visit)
-        state.session_id = session_id
-        self._succession.moved_along(state, loaded)
+        state.session_id, state.handle, state.record = session_id, loaded.handle, loaded.record
+        if loaded.nonces:
+            self._succession.moved_along(state, loaded)
         state.renewing = session_id is not None and self._is_due(loaded.content)
         self._events.emit("loaded", loaded.handle)
         return state

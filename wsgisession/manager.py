@@ -13,7 +13,7 @@ from .cookies import CookieOptions, cookie_finder
 from .decisions import Facts, Send, Write, decide
 from .errors import SessionGone
 from .events import Events, SessionEvent, logger
-from .headers import NOTHING, Reply
+from .headers import NOTHING, READ, Reply
 from .lifecycle import Lifecycle
 from .listing import SessionInfo, capped, info_of
 from .options import (
@@ -207,10 +207,12 @@ class SessionManager:
             state = session.open()
         if dropped:
             self.lifecycle.destroy(state)
+        elif self.is_lazy and state.is_only_read:  # the fast path: the table below would say the same
+            return READ if state.accessed else NOTHING
         text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
         state.client = None if client is None else capped(client)
-        user = _indexed_user(state)
+        user = None if self._most_sessions is None else _indexed_user(state)
         try:
             self.lifecycle.write(state, decision.write, text)
             if self._most_sessions is not None and _indexed_user(state) not in (None, user):

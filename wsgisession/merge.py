@@ -59,7 +59,7 @@ def adopt(mine: dict[str, Any], merged: dict[str, Any], ours: dict[int, Any]) ->
     """
     fresh = copy.deepcopy(merged)  # a copy, for it may be made of parts of mine
     _adopt(mine, fresh, dict(ours))
-    ours.update((id(container), container) for container in containers(fresh))
+    ours.update(containers(fresh))
 
 
 def _adopt(mine: dict[str, Any], merged: dict[str, Any], free: dict[int, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .codec import Codec
+from .codec import Codec, is_utf8
 from .content import Content, Loaded, Renewed
 from .errors import SerializationError, SessionConflict, SessionGone, StoreError
 from .events import Events, logger
@@ -48,20 +48,24 @@ class Records:
         :param presented: whether a client presented its ID: a renewal is followed only as long as the old ID is still
             answered, and an ID without a record is told in an event.
         """
-        nonces: tuple[str, ...] = ()
         found = self.find(handle, restart=restart, presented=presented)
+        nonces: tuple[str, ...] = ()
         while isinstance(found, Renewed):
             if presented and self._clock() > found.until:
                 self._events.emit("rejected", handle, reason="stale")
                 return None
             nonces = (*nonces, found.nonce)
             found = self.find(found.handle, restart=restart)
-        return found if found is None or not nonces else found._replace(nonces=nonces)
+        return found if found is None or not nonces else msgspec.structs.replace(found, nonces=nonces)
 
     def find(self, handle: str, *, restart: bool, presented: bool = False) -> Loaded | Renewed | None:
         """Read what stands under the handle."""
         touch_after = self._timeouts.touch_after if restart else None
-        record = self._ask(self.store.load, handle, now=self._clock(), touch_after=touch_after)
+        try:
+            record = self.store.load(handle, now=self._clock(), touch_after=touch_after)
+        except StoreError as error:
+            self._failed(error)
+            raise
         if record is not None:
             return self._read(handle, record)
         if presented:
@@ -124,7 +128,7 @@ class Records:
         except StoreError:
             self.forget(mine.handle)
             raise
-        return None if stored is None else mine._replace(record=stored)
+        return None if stored is None else msgspec.structs.replace(mine, record=stored)
 
     def replace(self, base: Loaded, mine: Loaded) -> Loaded:
         """Store my content over the base that it was made from, by ``on_conflict`` where another writer came between.
@@ -139,14 +143,16 @@ class Records:
             theirs = self.load(base.handle, restart=False)
             if theirs is None:
                 raise SessionGone("the session was destroyed, revoked or expired while this request ran")
-            mine = self.settled(base, mine, theirs=theirs)._replace(nonces=(*base.nonces, *theirs.nonces))
-            base = theirs._replace(nonces=mine.nonces)
+            mine = msgspec.structs.replace(
+                self.settled(base, mine, theirs=theirs), nonces=(*base.nonces, *theirs.nonces)
+            )
+            base = msgspec.structs.replace(theirs, nonces=mine.nonces)
 
     def try_replace(self, base: Loaded, mine: Loaded) -> Loaded | None:
         """Store my content over the base, or return None where the record has changed or ended since."""
         record = self._packed(mine, version=base.record.version)
         stored = self._ask(self.store.replace, base.handle, record, now=self._clock())
-        return None if stored is None else mine._replace(record=stored)
+        return None if stored is None else msgspec.structs.replace(mine, record=stored)
 
     def renew(self, base: Loaded, pointer: Renewed, *, ttl: float) -> bool:
         """Put the way to the new ID where the record was; False where it has changed or ended since."""
@@ -162,7 +168,7 @@ class Records:
         if self._on_conflict == "refuse":
             raise SessionConflict("another request changed the session while this one ran; load it again and retry")
         if self._on_conflict == "overwrite":
-            return mine._replace(handle=theirs.handle)
+            return msgspec.structs.replace(mine, handle=theirs.handle)
         self._events.emit("merged", theirs.handle)
         data = merge(self.codec.parse(base.content.data), mine.data, theirs.data)
         content = msgspec.structs.replace(
@@ -218,8 +224,11 @@ class Records:
         try:
             return verb(*args, **options)
         except StoreError as error:
-            self._events.emit("store_error", detail=str(error))
+            self._failed(error)
             raise
+
+    def _failed(self, error: StoreError) -> None:
+        self._events.emit("store_error", detail=str(error))
 
 
 def _later(one: float | None, other: float | None) -> float | None:
@@ -232,7 +241,7 @@ def user_text(user_id: Any) -> str:
     :raises SerializationError: for text that not every store can hold.
     """
     text = str(user_id)
-    if len(text) > _LONGEST_USER or "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if len(text) > _LONGEST_USER or "\0" in text or not (text.isascii() or is_utf8(text)):
         raise SerializationError(
             f"a user_id must be at most {_LONGEST_USER} characters of text, without NUL and lone surrogates"
         )

@@ -38,7 +38,8 @@ class State:
     :ivar user: the user ID and the user that was loaded for it, or None.
     :ivar content: what the record held when it was last read or written; changes are measured against it.
     :ivar data: the live mapping.
-    :ivar containers: the dicts and lists in the data that came from the store, by their identity.
+    :ivar containers: the dicts and lists in the data that came from the store, by their identity; known from when the
+        app first got hold of one, or put one of its own beside them.
     :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
     :ivar destroyed: whether the app ended the session; what it writes afterwards is a new one.
     :ivar ended: whether that ended a record which the browser has a cookie of.
@@ -49,54 +50,39 @@ class State:
     :ivar unsent: whether a record was created in this request whose cookie has not left yet.
     """
 
-    __slots__ = (
-        "accessed",
-        "authenticated",
-        "clear_site_data",
-        "client",
-        "containers",
-        "content",
-        "cookie",
-        "data",
-        "destroyed",
-        "ended",
-        "exposed",
-        "handle",
-        "keeps_data",
-        "moved",
-        "origin",
-        "record",
-        "renewing",
-        "resend",
-        "session_id",
-        "superseded",
-        "unsent",
-        "user",
-        "verified",
-        "visit",
-    )
+    record: Any = None
+    session_id: str | None = None
+    handle: str | None = None
+    client: tuple[str, str] | None = None
+    user: tuple[Any, Any] | None = None
+    cookie: SessionCookie | None = None
+    superseded: tuple[Loaded, ...] = ()
+    verified: tuple[str, ...] = ()
+    accessed = exposed = destroyed = ended = clear_site_data = False
+    moved = authenticated = renewing = resend = unsent = False
+    keeps_data = True
 
     def __init__(self, origin: Origin, content: Content, data: dict[str, Any], visit: Visit | None) -> None:
         self.origin, self.visit = origin, visit
         self.content, self.data = content, data
         self.containers: dict[int, Any] = {}
-        self.record: Any = None
-        self.session_id: str | None = None
-        self.handle: str | None = None
-        self.client: tuple[str, str] | None = None
-        self.user: tuple[Any, Any] | None = None
-        self.verified: list[str] = []
-        self.cookie: SessionCookie | None = None
-        self.superseded: list[Loaded] = []
-        self.accessed = self.exposed = self.destroyed = self.ended = self.clear_site_data = False
-        self.moved = self.authenticated = self.renewing = self.resend = self.unsent = False
-        self.keeps_data = True
+
+    def become(self, other: State) -> None:
+        """Take over all that another state is."""
+        self.__dict__ = other.__dict__
 
     def expose(self) -> None:
         """Note that the app may change the data from here on, in ways that nobody tells."""
-        if not self.exposed:
-            self.exposed = True
-            self.containers = {id(container): container for container in containers(self.data)}
+        self.exposed = True
+        if not self.containers:
+            self.containers = containers(self.data)
+
+    @property
+    def is_only_read(self) -> bool:
+        """Whether the app did nothing but read, and nothing else is due: what most requests do."""
+        return self.origin is not Origin.FORGED and not (
+            self.exposed or self.cookie or self.moved or self.ended or self.renewing or self.resend or self.unsent
+        )
 
     @property
     def cookie_changed(self) -> bool:
@@ -191,10 +177,17 @@ class Session(MutableMapping[str, Any]):
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._changing().data[key] = value
+        state = self._changing()
+        if type(value) not in _IMMUTABLE:
+            state.expose()  # before the app's own dict or list is in there
+        state.data[key] = value
 
     def __delitem__(self, key: str) -> None:
         del self._changing().data[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of the key, or the default."""
+        return self[key] if key in self._accessed().data else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._accessed().data)
@@ -306,7 +299,7 @@ class Session(MutableMapping[str, Any]):
         if self.visit is None:
             raise SessionError("a session opened by its handle cannot get a new ID: no response would carry it")
         if state.record is not None and state.handle is not None:
-            state.superseded.append(Loaded(state.handle, state.record, state.content, {}))
+            state.superseded = (*state.superseded, Loaded(state.handle, state.record, state.content, {}))
             state.record, state.unsent = None, False
         state.moved = True
         self.keeper.mint(state)
@@ -327,6 +320,7 @@ class Session(MutableMapping[str, Any]):
             raise ValueError("login needs a user; to end a login, call logout")
         self.regenerate()
         state = self._changing()
+        state.expose()
         state.authenticated = True
         state.content = msgspec.structs.replace(state.content, authenticated_at=self.keeper.now(), issued_at=None)
         for key in self.keeper.user_keys[1:]:
@@ -401,7 +395,7 @@ class Session(MutableMapping[str, Any]):
         state = self._accessed()
         if state.record is None:
             self._check_startable()
-        state.expose()
+        state.exposed = True
         return state
 
     def _check_startable(self) -> None:

@@ -91,7 +91,7 @@ class Succession:
             finally:
                 for made in untold:
                     self._records.forget(made.handle)
-            state.superseded.clear()
+            state.superseded = ()
         state.moved = state.authenticated = False
 
     def _end(self, state: State, base: Loaded) -> None:
@@ -132,7 +132,7 @@ class Succession:
             return
         mine = stored_of(state)
         settled = self._records.settled(base, mine, theirs=theirs)
-        take_over(state, self._records.replace(mine, settled._replace(handle=mine.handle)))
+        take_over(state, self._records.replace(mine, msgspec.structs.replace(settled, handle=mine.handle)))
 
     def _outlive(self, state: State, base: Loaded) -> None:
         """Decide what becomes of a new ID whose old session was ended by somebody else."""
@@ -167,7 +167,7 @@ class Succession:
                 theirs = self._records.find(base.handle, restart=False)
                 if isinstance(theirs, Loaded):
                     settled = self._records.settled(base, created, theirs=theirs)
-                    created = self._records.replace(created, settled._replace(handle=pointer.handle))
+                    created = self._records.replace(created, msgspec.structs.replace(settled, handle=pointer.handle))
             except Exception:
                 self._records.forget(pointer.handle)
                 raise

@@ -32,7 +32,7 @@ class SessionMiddleware:
         self.manager = SessionManager(**options) if manager is None else manager
         self._is_lazy = self.manager.is_lazy
         self._is_everywhere = self.manager.cookie.path == "/"
-        self._warns_of_processes = not self.manager.store.shared
+        self._is_shared = self.manager.store.shared
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app with a session in its environ."""
@@ -41,8 +41,8 @@ class SessionMiddleware:
             return self.app(environ, start_response)
         if not self._is_everywhere and not manager.cookie.covers(path_of(environ)):
             return self.app(environ, start_response)
-        if self._warns_of_processes:
-            manager.check_server(multiprocess=bool(environ["wsgi.multiprocess"]))
+        if not self._is_shared and environ["wsgi.multiprocess"]:
+            manager.check_server(multiprocess=True)
         session: Session = manager.open(environ.get("HTTP_COOKIE", ""), environ)
         if enclosing is not None:
             session.enclosing, enclosing.is_enclosing = enclosing, True
@@ -72,25 +72,15 @@ class SessionMiddleware:
 class _Response:
     """One response on its way: its headers are held until the first byte of the body."""
 
-    __slots__ = (
-        "_environ",
-        "_has_failed",
-        "_manager",
-        "_send_to_server",
-        "_server_write",
-        "_session",
-        "headers_sent",
-        "held",
-    )
+    held: tuple[str, Headers] | None = None
+    headers_sent = _has_failed = False
+    _server_write: Callable[[bytes], object] | None = None
 
     def __init__(
         self, manager: SessionManager, session: Session, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         self._manager, self._session, self._environ = manager, session, environ
         self._send_to_server = start_response
-        self.held: tuple[str, Headers] | None = None
-        self._server_write: Callable[[bytes], object] | None = None
-        self.headers_sent = self._has_failed = False
 
     def with_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body: as it is where the app has nothing more to say, else watched."""
