@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import astuple
 from werkzeug.http import parse_cookie
 from werkzeug.test import Client
 
@@ -357,7 +358,7 @@ def test_a_new_session_never_gets_the_id_that_came(comes, act):
 
 def all_facts() -> Iterator[Facts]:
     for origin in Origin:
-        for flags in itertools.product([False, True], repeat=len(Facts._fields) - 1):
+        for flags in itertools.product([False, True], repeat=len(Facts.__struct_fields__) - 1):
             yield Facts(origin, *flags)
 
 
@@ -367,7 +368,7 @@ def test_every_combination_of_facts_is_decided():
 
 def test_every_row_of_the_table_decides_something():
     def first_that_fits(facts: Facts) -> int:
-        fits = [all(want in (None, have) for want, have in zip(row, facts, strict=False)) for row in TABLE]
+        fits = [all(want in (None, have) for want, have in zip(row, astuple(facts), strict=False)) for row in TABLE]
         return fits.index(True)
 
     assert {first_that_fits(facts) for facts in all_facts()} == set(range(len(TABLE)))

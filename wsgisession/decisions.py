@@ -12,6 +12,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .session import Origin
 
 
@@ -31,7 +33,7 @@ class Send(Enum):
     EXPIRED = "expire"
 
 
-class Facts(NamedTuple):
+class Facts(msgspec.Struct, frozen=True):
     """What a decision depends on.
 
     :param origin: where the session comes from; a destroyed one that was written to again is new.
@@ -86,6 +88,6 @@ TABLE: tuple[tuple[Any, ...], ...] = (
 def decide(facts: Facts) -> Decision:
     """Return the decision of the first row that fits the facts."""
     for row in TABLE:
-        if all(want is None or want is have for want, have in zip(row, facts, strict=False)):
+        if all(want is None or want is have for want, have in zip(row, msgspec.structs.astuple(facts), strict=False)):
             return Decision(row[-2], row[-1])
     raise AssertionError("the table has a gap")

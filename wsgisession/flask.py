@@ -32,7 +32,7 @@ from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_jso
 from .cookies import LONGEST_LIFETIME
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of
 from .errors import ConfigurationError, StoreError
-from .headers import NOTHING, with_reply
+from .headers import NOTHING, Reply, with_reply
 from .manager import SessionManager
 from .session import Origin, Session, State
 
@@ -169,7 +169,7 @@ class _Interface(SessionInterface):
         session.is_sealed = True
         session.was_written = session.state is not None and session.state.content is not before
         if reply is not NOTHING and session.state is not None and _is_unreadable(session.state):
-            reply = reply._replace(set_cookie=None)
+            reply = Reply(None, reply.vary, reply.clear_site_data)
         if reply is not NOTHING:
             response.headers = Headers(with_reply(list(response.headers), reply))
         if response.is_streamed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
+import msgspec
 from werkzeug.http import parse_list_header
 
 Headers = list[tuple[str, str]]
@@ -14,7 +14,7 @@ _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma may stand i
 _CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True):
     """What the response must carry for its session.
 
     :param set_cookie: the value of the Set-Cookie header, or None.
@@ -69,6 +69,8 @@ def _private(present: str) -> str:
 
     A ``private`` that names fields would let them keep the rest (RFC 9111 section 5.2.2.7): it becomes a plain one.
     """
+    if not present:
+        return "no-store"
     directives = [directive for found in _DIRECTIVE.findall(present) if (directive := found.strip())]
     if not directives:
         return "no-store"
