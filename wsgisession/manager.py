@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from .content import Loaded
 from .cookies import CookieOptions, cookie_finder
 from .decisions import Facts, Send, Write, decide
-from .errors import SessionGone
+from .errors import SessionGone, StoreError
 from .events import Events, SessionEvent, logger
 from .headers import NOTHING, Reply
 from .lifecycle import Lifecycle
@@ -359,12 +359,16 @@ class SessionManager:
             raise SessionGone("the session was destroyed, revoked or expired while this request ran")
 
     def _end_oldest(self, state: State) -> None:
-        """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order."""
-        found = self.records.find_user(first_user(state.data, self.user_keys))
-        found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
-        for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
-            if self.records.end_session(loaded.handle, version=loaded.record.version):
-                self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
+        """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order.
+
+        Where the store fails, the login stands, for its old ID has ended: the next login ends what is too much.
+        """
+        with contextlib.suppress(StoreError):
+            found = self.records.find_user(first_user(state.data, self.user_keys))
+            found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
+            for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
+                if self.records.end_session(loaded.handle, version=loaded.record.version):
+                    self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
 
     def _wants_touch(self, session: Session) -> bool:
         """Whether an option asks for a look at a session that the app left alone."""
