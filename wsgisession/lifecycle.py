@@ -199,7 +199,7 @@ class Lifecycle:
                 self._succession.create(state, self._content(state, text))
             elif state.renewing and not state.moved:
                 self._succession.renew(state, self._content(state, text))
-            elif text is not None:
+            elif text is not None or state.client not in (None, state.content.client):  # saved before the response
                 self.replace(state, text)
             self.end_superseded(state)
 
