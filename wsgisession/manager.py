@@ -12,7 +12,7 @@ from .content import Loaded
 from .cookies import CookieOptions, cookie_finder
 from .decisions import Facts, Send, Write, decide
 from .errors import SessionGone, StoreError
-from .events import Events, SessionEvent, logger
+from .events import Events, Listener, logger
 from .headers import NOTHING, Reply
 from .lifecycle import Lifecycle
 from .listing import SessionInfo, capped, info_of
@@ -24,6 +24,7 @@ from .options import (
     codec_for,
     cookie_options,
     given_or_environment,
+    listeners_of,
     opened_store,
     user_keys,
 )
@@ -69,7 +70,7 @@ class SessionManager:
     :param max_size: the most bytes a session may have in the store.
     :param encryption_key: 32 bytes, raw or base64, or several: the first encrypts the records, all decrypt.
     :param genid: returns the ID for a new session, from the environ; left out: 256 random bits (ASVS 5.0 7.2.3).
-    :param on_event: called with each `SessionEvent`.
+    :param on_event: called with each `SessionEvent`; one callable, or several.
     :param clock: returns seconds since the epoch.
     :param random: returns so many random bytes.
     :raises ConfigurationError: for a setting that cannot be right, with the cure.
@@ -101,7 +102,7 @@ class SessionManager:
         max_size: int = 1 << 20,
         encryption_key: str | bytes | Sequence[str | bytes] | None = None,
         genid: Callable[[Any], str] | None = None,
-        on_event: Callable[[SessionEvent], object] | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -110,7 +111,7 @@ class SessionManager:
         check_choice("on_gone", on_gone, "discard", "raise")
         check_choice("on_store_error", on_store_error, "raise", "unavailable")
         check_flags(resave=resave, save_uninitialized=save_uninitialized, rolling=rolling, track_client=track_client)
-        check_callables(user_loader=user_loader, genid=genid, on_event=on_event, clock=clock, random=random)
+        check_callables(user_loader=user_loader, genid=genid, clock=clock, random=random)
         self.name, self.cookie = name, cookie_options(cookie)
         self.cookie.check_name(name)
         check_limit("max_sessions_per_user", max_sessions_per_user)
@@ -131,7 +132,7 @@ class SessionManager:
             renewal_grace=renewal_grace,
             max_age=self.cookie.seconds,
         )
-        self._events = Events(on_event, clock=clock)
+        self._events = Events(listeners_of(on_event), clock=clock)
         self.store = opened_store(store)
         self.records = Records(
             self.store,

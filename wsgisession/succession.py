@@ -74,7 +74,7 @@ class Succession:
             if created is not None:
                 take_over(state, created)
                 state.unsent = True
-                self._events.emit("regenerated" if state.moved else "created", state.handle)
+                self._events.emit("regenerated" if state.superseded else "created", state.handle)
                 return
             state.handle = None
         raise StoreError(f"{_MOST_CLASHES} new session IDs in a row were taken; check genid or random")
