@@ -39,6 +39,18 @@ def test_each_call_of_the_store_is_a_span_below_the_request_s(exported, tracer):
     assert load.attributes == {"db.system.name": "memory", "db.operation.name": "load"}
 
 
+def test_what_the_driver_traces_stands_below_the_call(exported, tracer):
+    class Traced(MemoryStore):
+        def find_user(self, user_id, **options):
+            with tracer.start_as_current_span("of the driver"):
+                return super().find_user(user_id, **options)
+
+    Site(traced(Traced(), tracer=tracer)).manager.sessions_for("ada")
+    inner, outer = exported.get_finished_spans()
+    assert (inner.name, outer.name) == ("of the driver", "session find_user")
+    assert inner.parent.span_id == outer.context.span_id
+
+
 def test_a_span_of_a_call_that_failed_says_so_in_the_error_s_own_words(exported, tracer):
     """SECURITY 56: what the driver said may quote a record, and stays out."""
 
