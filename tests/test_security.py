@@ -1141,10 +1141,14 @@ def undecodable(site: Site, browser: Browser) -> None:
     browser.visit(read)
 
 
-def stale(site: Site, browser: Browser) -> None:
-    late = browser.twin()
+def renewed(site: Site, browser: Browser) -> None:
     wait(site, 601)
     browser.visit(read)
+
+
+def stale(site: Site, browser: Browser) -> None:
+    late = browser.twin()
+    renewed(site, browser)
     wait(site, 31)
     late.visit(read)
 
@@ -1172,7 +1176,7 @@ def gone(site: Site, browser: Browser) -> None:
 HAPPENINGS: dict[str, tuple[Any, Any]] = {
     "created": (lambda site, browser: site.browser().put(a=1), None),
     "regenerated": (lambda site, browser: browser.visit(lambda session: session.regenerate()), None),
-    "renewed": (stale, None),
+    "renewed": (renewed, None),
     "destroyed": (lambda site, browser: browser.visit(logout), None),
     "revoked": (revoked, None),
     "expired": (expired, None),
