@@ -331,7 +331,11 @@ class SessionManager:
         return False
 
     def revoke_user(self, user_id: Any, except_handle: str | None = None) -> int:
-        """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3)."""
+        """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3).
+
+        :param except_handle: of a session as it is stored: in a request that calls ``login`` or ``regenerate`` too,
+            revoke first.
+        """
         ended = self.records.end_user(user_id, keep=except_handle)
         for handle in ended:
             self._events.emit("revoked", handle)

@@ -42,6 +42,7 @@ class State:
     :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
     :ivar destroyed: whether the app ended the session; what it writes afterwards is a new one.
     :ivar ended: whether that ended a record which the browser has a cookie of.
+    :ivar granted: the keys that a login has set, which count as changed also where they are what they were.
     :ivar superseded: the records that end when the new ID leaves.
     :ivar renewing: whether the ID is due for renewal.
     :ivar resend: whether the browser may not have the cookie of this ID yet.
@@ -61,6 +62,7 @@ class State:
         "destroyed",
         "ended",
         "exposed",
+        "granted",
         "handle",
         "keeps_data",
         "moved",
@@ -86,6 +88,7 @@ class State:
         self.client: tuple[str, str] | None = None
         self.user: tuple[Any, Any] | None = None
         self.verified: list[str] = []
+        self.granted: frozenset[str] = frozenset()
         self.cookie: SessionCookie | None = None
         self.superseded: list[Loaded] = []
         self.accessed = self.exposed = self.destroyed = self.ended = self.clear_site_data = False
@@ -327,7 +330,7 @@ class Session(MutableMapping[str, Any]):
             raise ValueError("login needs a user; to end a login, call logout")
         self.regenerate()
         state = self._changing()
-        state.authenticated = True
+        state.authenticated, state.granted = True, frozenset([self.keeper.user_keys[0], *data])
         state.content = msgspec.structs.replace(state.content, authenticated_at=self.keeper.now(), issued_at=None)
         for key in self.keeper.user_keys[1:]:
             state.data.pop(key, None)

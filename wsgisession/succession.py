@@ -93,6 +93,7 @@ class Succession:
                     self._records.forget(made.handle)
             state.superseded.clear()
         state.moved = state.authenticated = False
+        state.granted = frozenset()
 
     def _end(self, state: State, base: Loaded) -> None:
         handles = [base.handle]
@@ -131,15 +132,23 @@ class Succession:
         if not state.keeps_data:
             return
         mine = stored_of(state)
-        settled = self._records.settled(base, mine, theirs=theirs)
+        settled = self._records.settled(self._before_login(state, base), mine, theirs=theirs)
         take_over(state, self._records.replace(mine, settled._replace(handle=mine.handle)))
+
+    def _before_login(self, state: State, base: Loaded) -> Loaded:
+        """Return the base without what a login has set: it stands whatever others did to the same keys."""
+        granted = state.granted & state.data.keys()
+        if not granted:
+            return base
+        data = {key: value for key, value in self._codec.parse(base.content.data).items() if key not in granted}
+        return base._replace(content=msgspec.structs.replace(base.content, data=self._codec.dump(data)))
 
     def _outlive(self, state: State, base: Loaded) -> None:
         """Decide what becomes of a new ID whose old session was ended by somebody else."""
         if not state.authenticated:
             raise SessionGone(GONE)
         mine = stored_of(state)
-        data = merge(self._codec.parse(base.content.data), state.data, {})
+        data = merge(self._codec.parse(self._before_login(state, base).content.data), state.data, {})
         fresh = msgspec.structs.replace(mine.content, data=self._codec.dump(data), created_at=self._clock())
         take_over(state, self._records.replace(mine, Loaded(mine.handle, None, fresh, data)))
 
