@@ -49,6 +49,7 @@ class Lifecycle:
         self._codec, self._timeouts, self._events = records.codec, timeouts, events
         self._find_cookies, self._cookies = find_cookies, cookies
         self._clock, self._user_keys, self._user_loader = clock, user_keys, user_loader
+        self.loads_users = user_loader is not None
 
     @property
     def user_keys(self) -> tuple[str, ...]:

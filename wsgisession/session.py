@@ -116,6 +116,7 @@ class Keeper(Protocol):
 
     name: str
     on_store_error: str
+    loads_users: bool
 
     @property
     def user_keys(self) -> tuple[str, ...]:
