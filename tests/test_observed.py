@@ -80,7 +80,7 @@ def test_the_kind_of_a_store_is_one_word_and_never_its_address(url, kind):
 def test_what_the_store_s_server_needs_is_at_hand():
     store = ObservedStore("postgresql://localhost/app", Watch())
     assert "CREATE TABLE" in str(store.ddl)
-    assert repr(store).startswith("<ObservedStore <PostgreSQLStore ")
+    assert repr(store).startswith("<PostgreSQLStore ")
 
 
 def test_an_observed_store_has_no_url():

@@ -34,7 +34,7 @@ class ObservedStore(Store):
         raise ConfigurationError("an ObservedStore has no URL of its own: give it the URL of the store to observe")
 
     def __repr__(self) -> str:
-        return f"<ObservedStore {self._store!r}>"
+        return repr(self._store)  # in a message or on a page, what counts is where the sessions are
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
         """Read a record."""
