@@ -367,6 +367,34 @@ def test_at_a_login_beyond_the_limit_the_oldest_session_ends():
     assert "more sessions" in site.told("revoked")[0].detail
 
 
+def become(session, user):
+    session["_user_id"] = user  # as Flask-Login does
+
+
+@pytest.mark.parametrize(
+    "log_in",
+    [
+        become,
+        lambda session, user: (become(session, user), session.save()),
+        lambda session, user: session.transaction(lambda session: become(session, user)),
+        lambda session, user: (become(session, user), session.regenerate()),
+        lambda session, user: (become(session, user), session.save(), session.regenerate()),
+        lambda session, user: (session.destroy(), become(session, user), session.save()),
+        lambda session, user: (session.login(user), session.save()),
+    ],
+)
+@pytest.mark.parametrize("before", [None, "another user"])
+def test_the_limit_holds_however_the_app_logs_in(log_in, before):
+    """SECURITY 37."""
+    site = Site(max_sessions_per_user=2)
+    for _ in range(4):
+        browser = filled(site, _user_id=before)
+        with browser.request() as session:
+            log_in(session, 7)
+        site.clock += 1
+    assert len(site.manager.sessions_for(7)) == 2
+
+
 def test_parallel_logins_end_within_the_limit():
     """SECURITY 37."""
     site = Site(max_sessions_per_user=3)

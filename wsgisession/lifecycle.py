@@ -256,7 +256,7 @@ class Lifecycle:
     def loaded_state(self, loaded: Loaded, *, session_id: str | None = None, visit: Visit | None = None) -> State:
         """Return the state of a session whose record was read; without a visit where it was opened by its handle."""
         state = State(Origin.LOADED, loaded.content, loaded.data, visit)
-        state.session_id = session_id
+        state.session_id, state.arrived_as = session_id, loaded.record.user_id
         self._succession.moved_along(state, loaded)
         state.renewing = session_id is not None and self._is_due(loaded.content)
         self._events.emit("loaded", loaded.handle)

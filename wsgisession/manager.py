@@ -211,10 +211,10 @@ class SessionManager:
         text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
         state.client = None if client is None else capped(client)
-        user = _indexed_user(state)
+        arrived_as = None if state.authenticated else state.arrived_as
         try:
             self.lifecycle.write(state, decision.write, text)
-            if self._most_sessions is not None and _indexed_user(state) not in (None, user):
+            if self._most_sessions is not None and state.record and state.record.user_id not in (None, arrived_as):
                 self._end_oldest(state)
         except SessionGone:
             self._note_gone(state)
@@ -395,18 +395,6 @@ class SessionManager:
             self._save_uninitialized and not state.destroyed,
             self._rolling or state.resend,
         )
-
-
-def _indexed_user(state: State) -> str | None:
-    """Return whose session the store knows this to be; at a login, nobody's yet."""
-    if state.record is None or state.authenticated:
-        return None if state.authenticated or not state.superseded else _user_of(state.superseded[-1].record)
-    return _user_of(state.record)
-
-
-def _user_of(record: Any) -> str | None:
-    user: str | None = record.user_id
-    return user
 
 
 def _is_handle(handle: str) -> bool:

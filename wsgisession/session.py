@@ -42,6 +42,7 @@ class State:
     :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
     :ivar destroyed: whether the app ended the session; what it writes afterwards is a new one.
     :ivar ended: whether that ended a record which the browser has a cookie of.
+    :ivar arrived_as: whose session the store knew this to be when it was found; None for nobody's.
     :ivar granted: the keys that a login has set, which count as changed also where they are what they were.
     :ivar superseded: the records that end when the new ID leaves.
     :ivar renewing: whether the ID is due for renewal.
@@ -52,6 +53,7 @@ class State:
 
     __slots__ = (
         "accessed",
+        "arrived_as",
         "authenticated",
         "clear_site_data",
         "client",
@@ -83,6 +85,7 @@ class State:
         self.content, self.data = content, data
         self.containers: dict[int, Any] = {}
         self.record: Any = None
+        self.arrived_as: str | None = None
         self.session_id: str | None = None
         self.handle: str | None = None
         self.client: tuple[str, str] | None = None
