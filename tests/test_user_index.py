@@ -19,7 +19,7 @@ from tests.passing import PassingStore
 from tests.visits import SECRET, Browser, Clock, Site
 from wsgisession import Session, SessionGone, SessionManager, Store, StoreError, open_store
 
-RUNS = {"memory": 300, "sqlite": 60, "redis": 60, "cluster": 25, "postgresql": 40, "mongodb": 8}
+RUNS = {"memory": 300, "sqlite": 40, "redis": 40, "cluster": 15, "postgresql": 25, "mongodb": 4}
 USERS = [7, 8, "ada"]
 IDLE, RENEWAL, GRACE = 100, 50, 20
 
