@@ -11,8 +11,8 @@ from tests.visits import Site
 from wsgisession.access import Verdict, judge, login_address, prefers_json, roles_of
 
 
-def session_of(**data: Any) -> Any:
-    with Site().browser().request() as session:
+def session_of(site: Site | None = None, **data: Any) -> Any:
+    with (site or Site()).browser().request() as session:
         session.update(data)
         return session
 
@@ -29,6 +29,15 @@ def test_a_stranger_is_asked_who_he_is():
 
 def test_whoever_is_logged_in_passes_where_no_role_is_needed():
     assert judge(session_of(user_id="ada")) is Verdict.WELCOME
+
+
+def test_a_user_whom_the_loader_does_not_know_any_more_is_a_stranger():
+    users = {"ada": {"roles": ["admin"]}}
+    site = Site(user_loader=users.get)
+    for name, verdict in {"ada": Verdict.WELCOME, "deleted": Verdict.WHO_ARE_YOU}.items():
+        session = session_of(site, user_id=name)
+        assert judge(session) is verdict
+        assert judge(session, ["admin"], roles=lambda session: session.user["roles"]) is verdict
 
 
 def test_a_user_named_zero_is_logged_in():

@@ -25,12 +25,12 @@ PLAN = """
 
     __init__
 
-    wsgi flask django cli metrics guards
+    wsgi flask django cli guards metrics tracing logs
     environ access doctor
     manager
     lifecycle options
     succession replies listing
-    records encryption decisions
+    records encryption decisions observed
 
     stores
     stores.memory stores.sqlite stores.redis stores.postgresql stores.mongodb
@@ -56,6 +56,8 @@ OWNERS = {
     "django": "django",
     "cryptography": "encryption",
     "click": "cli",
+    "prometheus_client": "metrics",
+    "opentelemetry": "tracing",
 }
 
 LONGEST = 300

@@ -31,8 +31,11 @@ SENTENCES = {
 
 
 def judge(session: Session, needed: Iterable[str] = (), *, roles: Roles = "roles") -> Verdict:
-    """Decide whether the session's user may pass: there must be one, with one of the roles if any is needed."""
-    if session.user_id is None:
+    """Decide whether the session's user may pass: there must be one, with one of the roles if any is needed.
+
+    Where the manager has a ``user_loader``, it must know the user still.
+    """
+    if session.user_id is None or (session.keeper.loads_users and session.user is None):
         return Verdict.WHO_ARE_YOU
     wanted = set(needed)
     if not wanted or wanted & roles_of(session, roles):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -24,7 +24,8 @@ class SessionEvent:
         gone or store_error.
     :param handle: the record's public name, or None where there is none.
     :param at: when, as an aware datetime.
-    :param reason: for ``rejected``: malformed, bad signature, unknown or undecodable; else None.
+    :param reason: for ``rejected``: malformed, bad signature, unknown, stale (a renewed ID after its grace) or
+        undecodable; else None.
     :param detail: a sentence for people, or None.
     """
 
@@ -35,15 +36,18 @@ class SessionEvent:
     detail: str | None = None
 
 
-class Events:
-    """Tells the log and the application's callable.
+Listener = Callable[[SessionEvent], object]
 
-    :param listener: called with each event; what it raises is logged and goes no further.
+
+class Events:
+    """Tells the log and the application's callables.
+
+    :param listeners: called with each event, in turn; what one raises is logged and goes no further.
     :param clock: returns seconds since the epoch.
     """
 
-    def __init__(self, listener: Callable[[SessionEvent], object] | None, *, clock: Callable[[], float]) -> None:
-        self._listener, self._clock = listener, clock
+    def __init__(self, listeners: Iterable[Listener], *, clock: Callable[[], float]) -> None:
+        self._listeners, self._clock = tuple(listeners), clock
 
     def emit(
         self, name: str, handle: str | None = None, *, reason: str | None = None, detail: str | None = None
@@ -54,10 +58,12 @@ class Events:
             logger.log(
                 level, "session %s: %s%s", name, handle or "-", "".join(f" ({x})" for x in (reason, detail) if x)
             )
-        if self._listener is None:
-            return
-        event = SessionEvent(name, handle, datetime.fromtimestamp(self._clock(), timezone.utc), reason, detail)
-        try:
-            self._listener(event)
-        except Exception:
-            logger.exception("the on_event callable failed at %r", name)
+        if self._listeners:
+            self._tell(SessionEvent(name, handle, datetime.fromtimestamp(self._clock(), timezone.utc), reason, detail))
+
+    def _tell(self, event: SessionEvent) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("the on_event callable failed at %r", event.name)

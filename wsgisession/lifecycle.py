@@ -49,6 +49,7 @@ class Lifecycle:
         self._codec, self._timeouts, self._events = records.codec, timeouts, events
         self._find_cookies, self._cookies = find_cookies, cookies
         self._clock, self._user_keys, self._user_loader = clock, user_keys, user_loader
+        self.loads_users = user_loader is not None
 
     @property
     def user_keys(self) -> tuple[str, ...]:
@@ -198,7 +199,7 @@ class Lifecycle:
                 self._succession.create(state, self._content(state, text))
             elif state.renewing and not state.moved:
                 self._succession.renew(state, self._content(state, text))
-            elif text is not None:
+            elif text is not None or state.client not in (None, state.content.client):  # saved before the response
                 self.replace(state, text)
             self.end_superseded(state)
 
@@ -257,6 +258,7 @@ class Lifecycle:
         """Return the state of a session whose record was read; without a visit where it was opened by its handle."""
         state = State(Origin.LOADED, loaded.content, loaded.data, visit)
         state.session_id, state.handle, state.record = session_id, loaded.handle, loaded.record
+        state.arrived_as = loaded.record.user_id
         if loaded.nonces:
             self._succession.moved_along(state, loaded)
         state.renewing = session_id is not None and self._is_due(loaded.content)

@@ -43,6 +43,7 @@ def info_of(loaded: Loaded, *, user_id: Any, deadline: float) -> SessionInfo:
     :param deadline: when it ends whatever its activity, in seconds since the epoch.
     """
     record, content = loaded.record, loaded.content
+    address, agent = content.client or (None, None)
     return SessionInfo(
         loaded.handle,
         user_id,
@@ -50,7 +51,8 @@ def info_of(loaded: Loaded, *, user_id: Any, deadline: float) -> SessionInfo:
         as_datetime(last_seen(record)),
         as_datetime(min(record.expires_at, deadline)),
         MappingProxyType(loaded.data),
-        *(content.client or (None, None)),
+        address or None,
+        agent or None,
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 from .content import Loaded
 from .cookies import CookieOptions, cookie_finder
 from .decisions import Facts, Send, Write, decide
-from .errors import SessionGone
-from .events import Events, SessionEvent, logger
+from .errors import SessionGone, StoreError
+from .events import Events, Listener, logger
 from .headers import NOTHING, READ, Reply
 from .lifecycle import Lifecycle
 from .listing import SessionInfo, capped, info_of
@@ -24,6 +24,7 @@ from .options import (
     codec_for,
     cookie_options,
     given_or_environment,
+    listeners_of,
     opened_store,
     user_keys,
 )
@@ -69,7 +70,7 @@ class SessionManager:
     :param max_size: the most bytes a session may have in the store.
     :param encryption_key: 32 bytes, raw or base64, or several: the first encrypts the records, all decrypt.
     :param genid: returns the ID for a new session, from the environ; left out: 256 random bits (ASVS 5.0 7.2.3).
-    :param on_event: called with each `SessionEvent`.
+    :param on_event: called with each `SessionEvent`; one callable, or several.
     :param clock: returns seconds since the epoch.
     :param random: returns so many random bytes.
     :raises ConfigurationError: for a setting that cannot be right, with the cure.
@@ -101,7 +102,7 @@ class SessionManager:
         max_size: int = 1 << 20,
         encryption_key: str | bytes | Sequence[str | bytes] | None = None,
         genid: Callable[[Any], str] | None = None,
-        on_event: Callable[[SessionEvent], object] | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -110,7 +111,7 @@ class SessionManager:
         check_choice("on_gone", on_gone, "discard", "raise")
         check_choice("on_store_error", on_store_error, "raise", "unavailable")
         check_flags(resave=resave, save_uninitialized=save_uninitialized, rolling=rolling, track_client=track_client)
-        check_callables(user_loader=user_loader, genid=genid, on_event=on_event, clock=clock, random=random)
+        check_callables(user_loader=user_loader, genid=genid, clock=clock, random=random)
         self.name, self.cookie = name, cookie_options(cookie)
         self.cookie.check_name(name)
         check_limit("max_sessions_per_user", max_sessions_per_user)
@@ -131,7 +132,7 @@ class SessionManager:
             renewal_grace=renewal_grace,
             max_age=self.cookie.seconds,
         )
-        self._events = Events(on_event, clock=clock)
+        self._events = Events(listeners_of(on_event), clock=clock)
         self.store = opened_store(store)
         self.records = Records(
             self.store,
@@ -212,10 +213,10 @@ class SessionManager:
         text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
         state.client = None if client is None else capped(client)
-        user = None if self._most_sessions is None else _indexed_user(state)
+        arrived_as = None if state.authenticated else state.arrived_as
         try:
             self.lifecycle.write(state, decision.write, text)
-            if self._most_sessions is not None and _indexed_user(state) not in (None, user):
+            if self._most_sessions is not None and state.record and state.record.user_id not in (None, arrived_as):
                 self._end_oldest(state)
         except SessionGone:
             self._note_gone(state)
@@ -332,7 +333,11 @@ class SessionManager:
         return False
 
     def revoke_user(self, user_id: Any, except_handle: str | None = None) -> int:
-        """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3)."""
+        """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3).
+
+        :param except_handle: of a session as it is stored: in a request that calls ``login`` or ``regenerate`` too,
+            revoke first.
+        """
         ended = self.records.end_user(user_id, keep=except_handle)
         for handle in ended:
             self._events.emit("revoked", handle)
@@ -361,12 +366,16 @@ class SessionManager:
             raise SessionGone("the session was destroyed, revoked or expired while this request ran")
 
     def _end_oldest(self, state: State) -> None:
-        """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order."""
-        found = self.records.find_user(first_user(state.data, self.user_keys))
-        found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
-        for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
-            if self.records.end_session(loaded.handle, version=loaded.record.version):
-                self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
+        """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order.
+
+        Where the store fails, the login stands, for its old ID has ended: the next login ends what is too much.
+        """
+        with contextlib.suppress(StoreError):
+            found = self.records.find_user(first_user(state.data, self.user_keys))
+            found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
+            for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
+                if self.records.end_session(loaded.handle, version=loaded.record.version):
+                    self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
 
     def _wants_touch(self, session: Session) -> bool:
         """Whether an option asks for a look at a session that the app left alone."""
@@ -388,18 +397,6 @@ class SessionManager:
             self._save_uninitialized and not state.destroyed,
             self._rolling or state.resend,
         )
-
-
-def _indexed_user(state: State) -> str | None:
-    """Return whose session the store knows this to be; at a login, nobody's yet."""
-    if state.record is None or state.authenticated:
-        return None if state.authenticated or not state.superseded else _user_of(state.superseded[-1].record)
-    return _user_of(state.record)
-
-
-def _user_of(record: Any) -> str | None:
-    user: str | None = record.user_id
-    return user
 
 
 def _is_handle(handle: str) -> bool:

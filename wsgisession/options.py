@@ -9,6 +9,7 @@ from typing import Any
 from .codec import Codec
 from .cookies import CookieOptions
 from .errors import ConfigurationError
+from .events import Listener
 from .signing import CURE
 from .stores import Store, open_store
 
@@ -78,6 +79,16 @@ def check_callables(**given: object) -> None:
     for name, value in given.items():
         if value is not None and not callable(value):
             raise ConfigurationError(f"{name} must be callable, not {type(value).__name__}")
+
+
+def listeners_of(on_event: object) -> tuple[Listener, ...]:
+    """Return what is to be told of events: nobody, one callable or several."""
+    if on_event is None:
+        return ()
+    listeners = tuple(on_event) if isinstance(on_event, (list, tuple)) else (on_event,)
+    if not listeners or not all(map(callable, listeners)):
+        raise ConfigurationError("on_event must be callable, or a list of callables")
+    return listeners
 
 
 def user_keys(user_key: str | Sequence[str]) -> tuple[str, ...]:

@@ -89,7 +89,12 @@ class Records:
         """Delete the sessions of a user, until none is found; return the handles.
 
         Once is not enough: one that moved to a new ID in the meantime was there under neither.
+
+        :param keep: the handle of the one that stays, also where its ID was renewed since.
         """
+        if keep is not None and self._timeouts.renewal is not None:
+            kept = self.load(keep, restart=False)
+            keep = keep if kept is None else kept.handle
         ended: set[str] = set()
         for text in self.codec.index_texts(user_text(user_id)):
             for _ in range(_MOST_PASSES):

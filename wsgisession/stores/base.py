@@ -12,7 +12,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
@@ -49,7 +49,7 @@ class Store(ABC):
     256 characters. No verb raises anything but `StoreError`, within the store's ``timeout`` in total.
     """
 
-    shared: ClassVar[bool] = True
+    shared: bool = True
     """Whether several processes see the same records; where not, a multi-process server is warned about."""
 
     @classmethod

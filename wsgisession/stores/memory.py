@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from ..errors import ConfigurationError
 from .base import PerProcess, Record, Store, StoreURL, positive
@@ -24,7 +24,7 @@ class MemoryStore(Store):
     :raises ConfigurationError: where ``max_sessions`` is not positive.
     """
 
-    shared: ClassVar[bool] = False
+    shared = False
 
     def __init__(self, max_sessions: int = 100_000) -> None:
         if max_sessions < 1:
