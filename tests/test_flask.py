@@ -210,6 +210,17 @@ def test_an_option_that_nobody_knows_is_refused():
         FlaskSessions(stroe="memory://")
 
 
+def test_a_user_that_stands_under_another_key_from_now_on_keeps_the_session_id():
+    app = app_with_sessions()
+    client = app.test_client()
+    client.get("/put?account=ada")
+    app.config["SESSION_USER_KEY"] = "account"
+    assert "Set-Cookie" not in client.get("/get").headers
+    assert app.extensions["wsgisession"].manager.sessions_for("ada") == []
+    client.get("/put?a=1")
+    assert len(app.extensions["wsgisession"].manager.sessions_for("ada")) == 1
+
+
 # session.permanent.
 
 

@@ -34,7 +34,7 @@ from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of
 from .errors import ConfigurationError, StoreError
 from .headers import NOTHING, with_reply
 from .manager import SessionManager
-from .session import Origin, Session, State
+from .session import Origin, Session, State, first_user
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,6 +156,7 @@ class _Interface(SessionInterface):
         if session.accessed:
             response.vary.add("Cookie")
         _follow_flask(app, session)
+        _follow_login(session)
         if session.outer is not None:
             return
         manager, before = session.manager, session.state and session.state.content
@@ -325,6 +326,19 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
     if own.get("max_age") != wanted:
         session.cookie.max_age = wanted
     state.resend = state.resend or (wanted is not None and bool(app.config["SESSION_REFRESH_EACH_REQUEST"]))
+
+
+def _follow_login(session: FlaskSession) -> None:
+    """Give the session a new ID where it became another user's (ASVS 5.0 7.2.4).
+
+    Flask-Login and whoever else logs in by writing a key leave the ID as it was: somebody may have planted it.
+    """
+    state = session.state
+    if state is None or state.record is None:
+        return
+    user = first_user(state.data, session.keeper.user_keys)
+    if user is not None and str(user) != state.record.user_id and session.is_modified:
+        session.regenerate()
 
 
 def _is_unreadable(state: State) -> bool:
