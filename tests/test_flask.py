@@ -30,6 +30,7 @@ from werkzeug.wrappers import Response
 import wsgisession.flask
 from tests.visits import WatchedStore
 from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError
+from wsgisession.access import Verdict, refuse
 from wsgisession.flask import FlaskSession, FlaskSessions, login_required, role_required
 
 SECRET = "a secret that is long enough"
@@ -38,7 +39,7 @@ OLD = "the secret of last year, long enough"
 
 def make_app(secret: str | None = SECRET, **settings: Any) -> Flask:
     app = Flask(__name__)
-    app.config.update(SECRET_KEY=secret, **settings)
+    app.config.update({"SECRET_KEY": secret, **settings})
 
     @app.get("/")
     def untouched() -> str:
@@ -189,12 +190,72 @@ def test_without_a_secret_there_is_the_null_session():
         app.test_client().get("/put?a=1")
 
 
-def test_a_weak_secret_is_refused_except_in_tests():
-    app = app_with_sessions("dev", PROPAGATE_EXCEPTIONS=True)
+@pytest.mark.parametrize("setting", ["TESTING", "DEBUG"])
+@pytest.mark.parametrize(
+    "secrets", [{"SECRET_KEY": "dev"}, {"SESSION_SECRET": "secret"}, {"SECRET_KEY_FALLBACKS": [b""]}]
+)
+def test_a_weak_secret_is_refused_except_in_tests_and_in_development(setting, secrets, caplog):
+    wsgisession.flask._warn_once.cache_clear()
+    app = app_with_sessions(PROPAGATE_EXCEPTIONS=True, **secrets)
+    with pytest.raises(ConfigurationError):
+        app.test_client().get("/put?a=1")
+    assert caplog.messages == []
+    app.config[setting] = True
+    client = app.test_client()
+    client.get("/put?a=1")
+    app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
+    assert client.get("/get").json == {"a": "1"}
+    (message,) = caplog.messages
+    assert "wsgisession secret" in message
+
+
+def test_a_weak_keyword_argument_is_refused_like_a_setting():
+    app = app_with_sessions(options={"secret": "short"}, PROPAGATE_EXCEPTIONS=True)
     with pytest.raises(ConfigurationError):
         app.test_client().get("/put?a=1")
     app.testing = True
     assert app.test_client().get("/put?a=1").status_code == 200
+
+
+def test_a_secret_that_is_none_is_refused_in_tests_too():
+    app = app_with_sessions(SECRET_KEY=1234, PROPAGATE_EXCEPTIONS=True, TESTING=True)
+    with pytest.raises(ConfigurationError, match="str or bytes"):
+        app.test_client().get("/get")
+
+
+def test_a_good_secret_opens_the_same_sessions_in_debug_mode():
+    app = app_with_sessions()
+    client = app.test_client()
+    client.get("/put?a=1")
+    app.debug = True
+    assert client.get("/get").json == {"a": "1"}
+
+
+def test_a_store_named_by_a_url_is_closed_when_another_takes_its_place(sqlite_url, monkeypatch):
+    app, closed = app_with_sessions(SESSION_STORE=sqlite_url), []
+    sessions = app.extensions["wsgisession"]
+    client = app.test_client()
+    client.get("/put?a=1")
+    store = sessions.manager.store
+    monkeypatch.setattr(type(store), "close", lambda self: closed.append(self))
+    app.config["PERMANENT_SESSION_LIFETIME"] = 60
+    assert client.get("/get").json == {"a": "1"}
+    assert closed == []
+    app.config["SESSION_STORE"] = "memory://"
+    assert client.get("/get").json == {}
+    assert closed == [store]
+    monkeypatch.undo()
+    store.close()
+
+
+def test_a_store_that_the_app_made_is_the_apps_to_close(monkeypatch):
+    ours, closed = WatchedStore(), []
+    app = app_with_sessions(SESSION_STORE=ours)
+    monkeypatch.setattr(WatchedStore, "close", lambda self: closed.append(self))
+    app.test_client().get("/put?a=1")
+    app.config["SESSION_STORE"] = "memory://"
+    app.test_client().get("/put?a=1")
+    assert closed == []
 
 
 def test_keyword_arguments_go_before_the_configuration():
@@ -707,6 +768,43 @@ def test_whoever_is_logged_in_passes_where_his_roles_reach():
     assert client.get("/async/me").text == "me"
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("path", ["/account", "/admin", "/staff"])
+def test_no_cache_keeps_a_refusal_for_the_next_visitor(path, accept):
+    client = guarded_app().test_client()
+    if path == "/staff":
+        client.get("/put?user_id=ada&groups=guest")
+    response = client.get(path, headers={"Accept": accept})
+    assert response.status_code == {"/account": 401, "/staff": 403}.get(path, 303 if accept == "text/html" else 401)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.vary.as_set() == {"accept", "cookie"}
+
+
+def test_the_refusal_of_a_view_is_that_of_a_guard():
+    client = guarded_app().test_client()
+    for accept in ("text/html", "application/json"):
+        environ = {"HTTP_ACCEPT": accept, "PATH_INFO": "/admin"}
+        refusal = refuse(Verdict.WHO_ARE_YOU, environ, login_url="/login")
+        response = client.get("/admin", headers={"Accept": accept})
+        assert (response.status_code, response.location) == (refusal.status, refusal.location)
+        assert (response.data, response.content_type) == (refusal.body, refusal.kind)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/account", 401), ("/admin", 303), ("/staff", 401)])
+def test_without_a_secret_nobody_is_logged_in(path, status):
+    app = guarded_app()
+    app.secret_key = None
+    response = app.test_client().get(path)
+    assert (response.status_code, response.headers["Cache-Control"]) == (status, "no-store")
+
+
+def test_a_guard_over_flasks_own_sessions_says_what_is_missing():
+    app = make_app(PROPAGATE_EXCEPTIONS=True)
+    app.add_url_rule("/account", view_func=login_required(lambda: ""))
+    with pytest.raises(ConfigurationError, match=r"FlaskSessions\(app\)"):
+        app.test_client().get("/account")
+
+
 def test_a_guarded_view_keeps_its_name():
     assert guarded_app().view_functions["account"].__doc__ == "The account."
 
@@ -714,4 +812,5 @@ def test_a_guarded_view_keeps_its_name():
 def test_the_app_says_how_a_refusal_looks():
     app = guarded_app()
     app.register_error_handler(401, lambda error: (f"no: {error.description}", 401))
-    assert app.test_client().get("/account").text == "no: Please log in first."
+    response = app.test_client().get("/account")
+    assert (response.text, response.headers["Cache-Control"]) == ("no: Please log in first.", "no-store")

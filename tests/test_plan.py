@@ -26,7 +26,8 @@ PLAN = """
     __init__
 
     wsgi flask django cli metrics guards
-    environ access doctor
+    access
+    environ doctor
     manager
     lifecycle options
     succession replies listing

@@ -7,34 +7,36 @@ import weakref
 from collections.abc import Callable
 from copy import copy
 from datetime import timedelta
-from functools import wraps
+from functools import cache, wraps
 from inspect import signature
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from flask import (
     Flask,
     Request,
     Response,
     abort,
+    after_this_request,
     current_app,
-    make_response,
-    redirect,
     request,
     session,
     url_for,
 )
-from flask.sessions import SessionInterface, SessionMixin
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as BaseResponse
 
-from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
+from .access import Refusal, Roles, Verdict, judge, refuse
 from .cookies import LONGEST_LIFETIME
-from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of
+from .environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
 from .errors import ConfigurationError, StoreError
+from .events import logger
 from .headers import NOTHING, with_reply
 from .manager import SessionManager
 from .session import Origin, Session, State, first_user
+from .signing import parse_secrets
+from .stores import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,15 +127,24 @@ class _Interface(SessionInterface):
         return manager
 
     def _manager_for(self, options: dict[str, Any]) -> SessionManager | None:
-        """Return the manager that was there if the options are the same; the store stays while it is the same."""
+        """Return the manager that was there if the options are the same."""
         if not options["secret"]:
             return None
-        built = self._built
-        if built is None or built[0] != options:
-            reusable = built is not None and built[0].get("store") == options.get("store")
-            store = {"store": built[1].store} if built is not None and reusable else {}
-            built = self._built = options, SessionManager(**{**options, **store})
-        return built[1]
+        if self._built is None or self._built[0] != options:
+            self._built = options, self._successor(options)
+        return self._built[1]
+
+    def _successor(self, options: dict[str, Any]) -> SessionManager:
+        """Return a manager with these options; the store stays while it is the same."""
+        if self._built is None:
+            return SessionManager(**options)
+        before, manager = self._built
+        if before.get("store") == options.get("store"):
+            return SessionManager(**{**options, "store": manager.store})
+        successor = SessionManager(**options)
+        if not isinstance(before.get("store"), Store):
+            manager.close()  # an app that only gave a URL has no store to close
+        return successor
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession | None:
         """Return the session of the request, unread; None, for Flask's null session, where the app has no secret."""
@@ -200,19 +211,36 @@ def _guarded(
 ) -> Callable[P, R | BaseResponse]:
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R | BaseResponse:
-        verdict = judge(cast(Session, session), needed, roles=roles)
+        verdict = _verdict(needed, roles)
         if verdict is Verdict.WELCOME:
             return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
-        as_json = prefers_json(request.headers.get("Accept", ""))
-        if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
-            page = login_url if "/" in login_url else url_for(login_url)
-            query = request.environ.get("QUERY_STRING", "")
-            return redirect(login_address(page, path_of(request.environ), query), 303)
-        if as_json:
-            return make_response({"error": SENTENCES[verdict]}, verdict.value)
-        return abort(verdict.value, SENTENCES[verdict])
+        page = url_for(login_url) if login_url is not None and "/" not in login_url else login_url
+        return _refused(refuse(verdict, request.environ, login_url=page))
 
     return guarded
+
+
+def _verdict(needed: tuple[str, ...], roles: Roles) -> Verdict:
+    mine = session._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(mine, NullSession):  # without a secret nobody can be logged in
+        return Verdict.WHO_ARE_YOU
+    if not isinstance(mine, Session):
+        raise ConfigurationError("login_required and role_required need the sessions of FlaskSessions(app)")
+    return judge(mine, needed, roles=roles)
+
+
+def _refused(refusal: Refusal) -> BaseResponse:
+    """Answer with the refusal; a page for people is one that the app's error handlers may make."""
+    if not refusal.is_page:
+        return Response(refusal.body, refusal.status, refusal.headers)
+    after_this_request(_unshared)
+    return abort(refusal.status, refusal.sentence)
+
+
+def _unshared(response: Response) -> Response:
+    response.vary.add("Accept")
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 class FlaskSessions:
@@ -223,6 +251,8 @@ class FlaskSessions:
 
     Two things differ from Flask's cookie sessions: without ``SESSION_COOKIE_SAMESITE`` the cookie is ``Lax``, and
     ``SESSION_REFRESH_EACH_REQUEST`` refreshes at requests that look at the session; others cost no call to the store.
+
+    A weak secret is refused, except in an app that is in debug mode or tested: there a warning in the log must do.
 
     :raises ConfigurationError: at the first request, for a setting that cannot be right.
     """
@@ -282,6 +312,8 @@ def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
     }
     options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
     options.update(given)
+    if app.testing or app.debug:
+        options["secret"] = [_strengthened(secret) for secret in _several(options["secret"])]
     return options
 
 
@@ -295,15 +327,29 @@ def _secrets(app: Flask) -> list[str | bytes]:
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
     if isinstance(fallbacks, (str, bytes)):
         raise ConfigurationError("SECRET_KEY_FALLBACKS is one text, so each of its letters would be a key; give a list")
-    if not app.secret_key:
-        return []
-    secrets = [app.secret_key, *fallbacks]
-    return [_strengthened(secret) for secret in secrets] if app.testing else secrets
+    return [app.secret_key, *fallbacks] if app.secret_key else []
 
 
-def _strengthened(secret: str | bytes) -> str | bytes:
-    """Let the short secrets of test suites pass; a production app is told to make a good one."""
-    return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()
+def _several(secret: Any) -> list[Any]:
+    return [secret] if isinstance(secret, (str, bytes)) else list(secret or ())
+
+
+def _strengthened(secret: Any) -> Any:
+    """Let the weak secrets of tests and of a developer's machine pass; anywhere else they are refused."""
+    try:
+        parse_secrets(secret)
+    except ConfigurationError as error:
+        if not isinstance(secret, (str, bytes)):
+            raise
+        _warn_once(f"{error} (outside of tests and debug mode it is refused)")
+        text = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+        return hashlib.sha256(text).hexdigest()
+    return secret
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    logger.warning(sentence)
 
 
 def _face_of(outer: Session) -> FlaskSession:
