@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from copy import copy
 from datetime import timedelta
 from functools import cache, wraps
 from inspect import signature
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, cast, overload
 
 from flask import (
     Flask,
@@ -20,12 +20,12 @@ from flask import (
     after_this_request,
     current_app,
     request,
-    session,
     url_for,
 )
+from flask import session as _flask_session
 from flask.sessions import NullSession, SessionInterface, SessionMixin
+from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import Headers
-from werkzeug.wrappers import Response as BaseResponse
 
 from .access import Refusal, Roles, Verdict, judge, refuse
 from .cookies import LONGEST_LIFETIME
@@ -39,7 +39,7 @@ from .signing import parse_secrets
 from .stores import Store
 
 P = ParamSpec("P")
-R = TypeVar("R")
+Answer = ResponseReturnValue | Awaitable[ResponseReturnValue]
 
 _EXTENSION = "wsgisession"
 _THIRTY_DAYS = timedelta(days=30)
@@ -104,6 +104,10 @@ class FlaskSession(Session, SessionMixin):
     @is_sealed.setter
     def is_sealed(self, value: bool) -> None:
         self._sealed = value
+
+
+session = cast(FlaskSession, _flask_session)
+"""``flask.session`` itself; type checkers know that it has a `Session`'s methods."""
 
 
 class _Interface(SessionInterface):
@@ -188,40 +192,52 @@ class _Interface(SessionInterface):
             response.call_on_close(lambda: manager.finish(session))
 
 
-def login_required(view: Callable[P, R] | None = None, *, login_url: str | None = None) -> Any:
+class Guard(Protocol):
+    """Stands before a view, async or not."""
+
+    def __call__(self, view: Callable[P, Answer], /) -> Callable[P, ResponseReturnValue]:
+        """Return the guarded view."""
+        ...
+
+
+@overload
+def login_required(view: Callable[P, Answer], *, login_url: str | None = None) -> Callable[P, ResponseReturnValue]: ...
+@overload
+def login_required(view: None = None, *, login_url: str | None = None) -> Guard: ...
+def login_required(view: Any = None, *, login_url: str | None = None) -> Any:
     """Let in whoever is logged in; others get 401, or are sent to ``login_url`` (a path, or an endpoint's name).
 
     Used as ``@login_required`` or ``@login_required(login_url="login")``.
     """
-    if view is None:
-        return lambda late: _guarded(late, (), roles="roles", login_url=login_url)
-    return _guarded(view, (), roles="roles", login_url=login_url)
+    guard = _guard((), roles="roles", login_url=login_url)
+    return guard if view is None else guard(view)
 
 
-def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Any:
+def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Guard:
     """Let in whoever is logged in and has one of the roles; others get 401 or 403.
 
     :param roles: the session's key for them, or a callable of the session that returns them.
     """
-    return lambda view: _guarded(view, needed, roles=roles, login_url=login_url)
+    return _guard(needed, roles=roles, login_url=login_url)
 
 
-def _guarded(
-    view: Callable[P, R], needed: tuple[str, ...], *, roles: Roles, login_url: str | None
-) -> Callable[P, R | BaseResponse]:
-    @wraps(view)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | BaseResponse:
-        verdict = _verdict(needed, roles)
-        if verdict is Verdict.WELCOME:
-            return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
-        page = url_for(login_url) if login_url is not None and "/" not in login_url else login_url
-        return _refused(refuse(verdict, request.environ, login_url=page))
+def _guard(needed: tuple[str, ...], *, roles: Roles, login_url: str | None) -> Guard:
+    def guard(view: Callable[P, Answer]) -> Callable[P, ResponseReturnValue]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+            verdict = _verdict(needed, roles)
+            if verdict is Verdict.WELCOME:
+                return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
+            page = url_for(login_url) if login_url is not None and "/" not in login_url else login_url
+            return _refused(refuse(verdict, request.environ, login_url=page))
 
-    return guarded
+        return guarded
+
+    return guard
 
 
 def _verdict(needed: tuple[str, ...], roles: Roles) -> Verdict:
-    mine = session._get_current_object()  # type: ignore[attr-defined]
+    mine = _flask_session._get_current_object()  # type: ignore[attr-defined]
     if isinstance(mine, NullSession):  # without a secret nobody can be logged in
         return Verdict.WHO_ARE_YOU
     if not isinstance(mine, Session):
@@ -229,7 +245,7 @@ def _verdict(needed: tuple[str, ...], roles: Roles) -> Verdict:
     return judge(mine, needed, roles=roles)
 
 
-def _refused(refusal: Refusal) -> BaseResponse:
+def _refused(refusal: Refusal) -> Response:
     """Answer with the refusal; a page for people is one that the app's error handlers may make."""
     if not refusal.is_page:
         return Response(refusal.body, refusal.status, refusal.headers)
@@ -401,7 +417,7 @@ def _unavailable(error: StoreError) -> Response:
     manager = _manager_of(current_app)
     if manager is None or manager.on_store_error == "raise":
         raise error
-    mine = session._get_current_object()  # type: ignore[attr-defined]
+    mine = _flask_session._get_current_object()  # type: ignore[attr-defined]
     if isinstance(mine, FlaskSession) and mine.state is not None:
         mine.state.leave_unwritten()
     response = Response()
