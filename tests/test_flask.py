@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from wsgiref.validate import validator
 
+import click
 import pytest
 from flask import (
     Blueprint,
@@ -23,7 +24,9 @@ from flask import (
     session,
     stream_with_context,
 )
+from flask.cli import FlaskGroup
 from markupsafe import Markup
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
@@ -143,6 +146,27 @@ def test_settings_may_change_after_the_extension_was_attached():
     assert "other" in attributes(client.get("/"))
     app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
     assert attributes(app.test_client().get("/"))["SameSite"] == "Strict"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "attribute", "sent"),
+    [
+        ("SESSION_COOKIE_DOMAIN", "example.com", "Domain", "example.com"),
+        ("SESSION_COOKIE_PATH", "/put", "Path", "/put"),
+        ("APPLICATION_ROOT", "/shop", "Path", "/shop"),
+        ("SESSION_COOKIE_SECURE", True, "Secure", ""),
+        ("SESSION_COOKIE_HTTPONLY", False, "HttpOnly", None),
+        ("SESSION_COOKIE_PARTITIONED", True, "Partitioned", ""),
+        ("SESSION_COOKIE_SAMESITE", "Strict", "SameSite", "Strict"),
+        ("PERMANENT_SESSION_LIFETIME", 60, "Max-Age", "60"),
+    ],
+)
+def test_each_setting_of_the_cookie_is_read_at_each_request(setting, value, attribute, sent):
+    app = app_with_sessions()
+    before = attributes(app.test_client().get("/put?_permanent=1"))
+    assert before.get(attribute) != sent
+    app.config[setting] = value
+    assert attributes(app.test_client().get("/put?_permanent=1")).get(attribute) == sent
 
 
 def test_sessions_outlive_a_change_of_settings():
@@ -553,6 +577,33 @@ def test_a_manager_without_a_secret_says_what_is_missing():
         _ = FlaskSessions().manager
 
 
+def test_a_command_of_the_app_ends_the_sessions_of_a_user():
+    app = make_app()
+    sessions = FlaskSessions(app)
+    app.cli.command("lock")(click.argument("user")(lambda user: print(sessions.manager.revoke_user(user))))
+    client = app.test_client()
+    client.get("/put?user_id=ada")
+    assert app.test_cli_runner().invoke(args=["lock", "ada"]).output == "1\n"
+    assert client.get("/get").json == {}
+
+
+def test_the_shell_of_the_app_has_its_sessions():
+    app = app_with_sessions()
+    client = app.test_client()
+    client.get("/put?user_id=ada&a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    typed = f"""
+from flask import session
+visit = app.test_request_context(headers={{"Cookie": "session={cookie.value}"}})
+visit.push(); print(dict(session)); visit.pop()
+print(app.extensions["wsgisession"].manager.revoke_user("ada"))
+"""
+    shown = app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), ["shell"], input=typed)
+    assert "{'user_id': 'ada', 'a': '1'}\n1\n" in shown.output.replace(">>> ", "")
+    assert client.get("/get").json == {}
+
+
 def test_blueprints_and_templates_see_the_session():
     app = app_with_sessions()
     shop = Blueprint("shop", __name__, url_prefix="/shop")
@@ -616,6 +667,69 @@ def test_an_app_that_is_wrapped_too_uses_the_session_of_its_middleware():
     assert client.get("/get").json == {"a": "1"}
     assert attributes(client.get("/clear"))["Max-Age"] == "0"
     assert client.get("/get").json == {}
+
+
+def wrapped_in_place(**settings: Any) -> Flask:
+    app = app_with_sessions(**settings)
+    wsgi: Any = app
+    wsgi.wsgi_app = ProxyFix(SessionMiddleware(app.wsgi_app, secret=SECRET, name="outer"))
+    return app
+
+
+@pytest.mark.parametrize("secret", [None, OLD])
+def test_an_app_that_is_wrapped_too_has_the_manager_of_its_middleware(secret):
+    app = wrapped_in_place(secret=secret)
+    client = app.test_client()
+    client.get("/put?user_id=ada")
+    manager = app.extensions["wsgisession"].manager
+    assert manager.name == "outer"
+    assert [info.data for info in manager.sessions_for("ada")] == [{"user_id": "ada"}]
+    assert manager.revoke_user("ada") == 1
+    assert client.get("/get").json == {}
+
+
+def test_of_two_middlewares_around_the_app_the_inner_one_counts():
+    app = wrapped_in_place()
+    wsgi: Any = app
+    wsgi.wsgi_app = SessionMiddleware(app.wsgi_app, secret=SECRET, name="outermost")
+    assert "outer" in attributes(app.test_client().get("/put?a=1"))
+    assert app.extensions["wsgisession"].manager.name == "outer"
+
+
+def test_a_user_who_changes_in_a_wrapped_app_gets_a_new_id():
+    client = wrapped_in_place().test_client()
+    client.get("/put?a=1")
+    assert "outer" in attributes(client.get("/put?user_id=ada"))
+    assert "Set-Cookie" not in client.get("/put?a=2").headers
+    assert client.get("/get").json == {"a": "2", "user_id": "ada"}
+
+
+def test_a_test_opens_the_session_of_a_wrapped_app():
+    client = wrapped_in_place(secret=None).test_client()
+    with client.session_transaction() as mine:
+        mine["a"] = 1
+    assert client.get("/get").json == {"a": 1}
+    client.get("/put?b=2")
+    with client.session_transaction() as mine:
+        assert dict(mine) == {"a": 1, "b": "2"}
+
+
+def test_a_wrapped_app_streams_and_remembers_what_changed_on_the_way():
+    app = wrapped_in_place()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def numbers() -> Any:
+            for _ in range(3):
+                session["n"] = session.get("n", 0) + 1
+                yield f"{session['n']},"
+
+        return Response(stream_with_context(numbers()))
+
+    client = app.test_client()
+    with contextlib.closing(client.get("/stream")) as response:
+        assert response.text == "1,2,3,"
+    assert client.get("/get").json == {"n": 3}
 
 
 def test_a_nested_request_of_a_wrapped_app_is_its_own():

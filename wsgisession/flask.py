@@ -56,7 +56,7 @@ class FlaskSession(Session, SessionMixin):
 
     outer: Session | None = None
     manager: SessionManager
-    was_written = False
+    was_written: bool = False
     _seen = _sealed = False
 
     @property
@@ -106,7 +106,7 @@ class FlaskSession(Session, SessionMixin):
         self._sealed = value
 
 
-session = cast(FlaskSession, _flask_session)
+session: FlaskSession = cast(FlaskSession, _flask_session)
 """``flask.session`` itself; type checkers know that it has a `Session`'s methods."""
 
 
@@ -122,7 +122,13 @@ class _Interface(SessionInterface):
         self._built: tuple[dict[str, Any], SessionManager] | None = None
 
     def manager(self, app: Flask) -> SessionManager | None:
-        """Return the manager for the app's settings as they are now, or None without a secret."""
+        """Return the manager for the app's settings as they are now, or None without a secret.
+
+        Where the app is wrapped in `SessionMiddleware`, that has the settings.
+        """
+        enclosing = _enclosing_manager(app)
+        if enclosing is not None:
+            return enclosing
         config, manager = self._read
         if config != app.config:
             with self._building:
@@ -411,6 +417,17 @@ def _is_unreadable(state: State) -> bool:
 def _manager_of(app: Flask) -> SessionManager | None:
     interface = app.session_interface
     return interface.manager(app) if isinstance(interface, _Interface) else None
+
+
+def _enclosing_manager(app: Flask) -> SessionManager | None:
+    """Return the manager of the innermost middleware that was put around ``app.wsgi_app``."""
+    layer: Any = app.wsgi_app
+    found = None
+    while layer is not None:
+        manager = getattr(layer, "manager", None)
+        found = manager if isinstance(manager, SessionManager) else found
+        layer = getattr(layer, "app", None)
+    return found
 
 
 def _unavailable(error: StoreError) -> Response:
