@@ -32,7 +32,7 @@ from werkzeug.wrappers import Response
 
 import wsgisession.flask
 from tests.visits import WatchedStore
-from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError
+from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError, flask_settings
 from wsgisession.access import Verdict, refuse
 from wsgisession.flask import FlaskSession, FlaskSessions, login_required, role_required
 
@@ -219,7 +219,7 @@ def test_without_a_secret_there_is_the_null_session():
     "secrets", [{"SECRET_KEY": "dev"}, {"SESSION_SECRET": "secret"}, {"SECRET_KEY_FALLBACKS": [b""]}]
 )
 def test_a_weak_secret_is_refused_except_in_tests_and_in_development(setting, secrets, caplog):
-    wsgisession.flask._warn_once.cache_clear()
+    flask_settings._warn_once.cache_clear()
     app = app_with_sessions(PROPAGATE_EXCEPTIONS=True, **secrets)
     with pytest.raises(ConfigurationError):
         app.test_client().get("/put?a=1")
@@ -358,8 +358,8 @@ def test_an_untouched_session_costs_no_call_and_no_header():
 def test_settings_are_read_again_only_when_one_has_changed(monkeypatch):
     read: list[Any] = []
     app = app_with_sessions(SECRET_KEY_FALLBACKS=[OLD])
-    options_of = wsgisession.flask._options_of
-    monkeypatch.setattr(wsgisession.flask, "_options_of", lambda *given: read.append(1) or options_of(*given))
+    options_of = wsgisession.flask.options_of
+    monkeypatch.setattr(wsgisession.flask, "options_of", lambda *given: read.append(1) or options_of(*given))
     client = app.test_client()
     for _ in range(3):
         client.get("/")
@@ -400,14 +400,14 @@ def test_first_requests_side_by_side_make_one_manager(monkeypatch):
     app = app_with_sessions()
     interface: Any = app.session_interface
     both = threading.Barrier(2)
-    options_of = wsgisession.flask._options_of
+    options_of = wsgisession.flask.options_of
 
     def slowly(*given: Any) -> Any:
         with contextlib.suppress(threading.BrokenBarrierError):
             both.wait(0.2)  # two that read the settings at once meet here; behind a lock they cannot
         return options_of(*given)
 
-    monkeypatch.setattr(wsgisession.flask, "_options_of", slowly)
+    monkeypatch.setattr(wsgisession.flask, "options_of", slowly)
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(interface.manager, [app, app])
     assert one is other

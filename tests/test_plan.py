@@ -26,7 +26,7 @@ PLAN = """
     __init__
 
     wsgi flask django cli metrics guards
-    access
+    access flask_settings
     environ doctor
     manager
     lifecycle options

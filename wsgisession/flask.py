@@ -1,14 +1,10 @@
-"""`FlaskSessions`: Flask's settings to manager options, one table; Flask's session interface on a `SessionManager`."""
+"""`FlaskSessions`: Flask's session interface on a `SessionManager`, and decorators for who may pass."""
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Awaitable, Callable
-from copy import copy
-from datetime import timedelta
-from functools import cache, wraps
-from inspect import signature
+from functools import wraps
 from threading import Lock
 from typing import Any, ParamSpec, Protocol, cast, overload
 
@@ -31,18 +27,16 @@ from .access import Refusal, Roles, Verdict, judge, refuse
 from .cookies import LONGEST_LIFETIME
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
 from .errors import ConfigurationError, StoreError
-from .events import logger
+from .flask_settings import OPTIONS, options_of, snapshot
 from .headers import NOTHING, with_reply
 from .manager import SessionManager
 from .session import Origin, Session, State, first_user
-from .signing import parse_secrets
 from .stores import Store
 
 P = ParamSpec("P")
 Answer = ResponseReturnValue | Awaitable[ResponseReturnValue]
 
 _EXTENSION = "wsgisession"
-_THIRTY_DAYS = timedelta(days=30)
 
 
 class FlaskSession(Session, SessionMixin):
@@ -132,7 +126,7 @@ class _Interface(SessionInterface):
         config, manager = self._read
         if config != app.config:
             with self._building:
-                config, manager = _snapshot(app.config), self._manager_for(_options_of(app, self._given))
+                config, manager = snapshot(app.config), self._manager_for(options_of(app.config, self._given))
                 self._read = config, manager
         return manager
 
@@ -280,7 +274,7 @@ class FlaskSessions:
     """
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
-        unknown = options.keys() - _OPTIONS
+        unknown = options.keys() - OPTIONS
         if unknown:
             raise ConfigurationError(f"FlaskSessions knows no option {min(unknown)!r}")
         self._options = options
@@ -306,72 +300,6 @@ class FlaskSessions:
         if manager is None:
             raise ConfigurationError("the app has no sessions yet: call init_app, and set SECRET_KEY")
         return manager
-
-
-# Flask's settings, and the manager's option or the cookie's that each is.
-_COOKIE_SETTINGS = {
-    "SESSION_COOKIE_DOMAIN": "domain",
-    "SESSION_COOKIE_HTTPONLY": "http_only",
-    "SESSION_COOKIE_SAMESITE": "same_site",
-    "SESSION_COOKIE_PARTITIONED": "partitioned",
-}
-_OPTIONS = frozenset(signature(SessionManager).parameters)
-_SETTINGS = {f"SESSION_{option.upper()}": option for option in _OPTIONS - {"cookie", "name"}}
-
-
-def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the manager's options as the app is configured now."""
-    config = app.config
-    cookie = {option: config[name] for name, option in _COOKIE_SETTINGS.items() if config.get(name) not in (None, "")}
-    cookie["path"] = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"] or "/"
-    # Flask's False is a default that nobody chose; "auto" sends Secure wherever a browser would take it.
-    cookie["secure"] = True if config["SESSION_COOKIE_SECURE"] else "auto"
-    options: dict[str, Any] = {
-        "secret": _secrets(app),
-        "name": config["SESSION_COOKIE_NAME"],
-        "cookie": cookie,
-        "absolute_timeout": max(_THIRTY_DAYS, app.permanent_session_lifetime),
-    }
-    options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
-    options.update(given)
-    if app.testing or app.debug:
-        options["secret"] = [_strengthened(secret) for secret in _several(options["secret"])]
-    return options
-
-
-def _snapshot(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings, with lists and dicts copied, so that a change inside one shows in a comparison."""
-    return {name: copy(value) if type(value) in (list, dict) else value for name, value in config.items()}
-
-
-def _secrets(app: Flask) -> list[str | bytes]:
-    """Return the app's secrets, the current one first."""
-    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
-    if isinstance(fallbacks, (str, bytes)):
-        raise ConfigurationError("SECRET_KEY_FALLBACKS is one text, so each of its letters would be a key; give a list")
-    return [app.secret_key, *fallbacks] if app.secret_key else []
-
-
-def _several(secret: Any) -> list[Any]:
-    return [secret] if isinstance(secret, (str, bytes)) else list(secret or ())
-
-
-def _strengthened(secret: Any) -> Any:
-    """Let the weak secrets of tests and of a developer's machine pass; anywhere else they are refused."""
-    try:
-        parse_secrets(secret)
-    except ConfigurationError as error:
-        if not isinstance(secret, (str, bytes)):
-            raise
-        _warn_once(f"{error} (outside of tests and debug mode it is refused)")
-        text = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
-        return hashlib.sha256(text).hexdigest()
-    return secret
-
-
-@cache
-def _warn_once(sentence: str) -> None:
-    logger.warning(sentence)
 
 
 def _face_of(outer: Session) -> FlaskSession:
