@@ -126,7 +126,7 @@ class _Interface(SessionInterface):
         config, manager = self._read
         if config != app.config:
             with self._building:
-                config, manager = snapshot(app.config), self._manager_for(options_of(app.config, self._given))
+                config, manager = snapshot(app.config), self._manager_for(options_of(app, self._given))
                 self._read = config, manager
         return manager
 

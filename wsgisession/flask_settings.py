@@ -8,14 +8,12 @@ from copy import copy
 from datetime import timedelta
 from functools import cache
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import ConfigurationError
 from .events import logger
 from .manager import SessionManager
 from .signing import parse_secrets
-
-Settings = Mapping[str, Any]
 
 _THIRTY_DAYS = timedelta(days=30)
 
@@ -33,30 +31,41 @@ _COOKIE_SETTINGS = {
 }
 
 
-def options_of(config: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+class App(Protocol):
+    """What is asked of a Flask app. Subclasses may have these as attributes of their own, beside the configuration."""
+
+    config: Any
+    secret_key: Any
+    permanent_session_lifetime: Any
+    testing: bool
+    debug: Any
+
+
+def options_of(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manager's options as an app is configured now.
 
     :param given: options that go before the configuration.
     """
+    config = app.config
     options: dict[str, Any] = {
-        "secret": _secrets(config),
+        "secret": _secrets(app),
         "name": config["SESSION_COOKIE_NAME"],
         "cookie": _cookie(config),
-        "absolute_timeout": max(_THIRTY_DAYS, _lifetime(config)),
+        "absolute_timeout": max(_THIRTY_DAYS, app.permanent_session_lifetime),
     }
     options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
     options.update(given)
-    if config["TESTING"] or config["DEBUG"]:
+    if app.testing or app.debug:
         options["secret"] = [_strengthened(secret) for secret in _several(options["secret"])]
     return options
 
 
-def snapshot(config: Settings) -> dict[str, Any]:
+def snapshot(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings, with lists and dicts copied, so that a change inside one shows in a comparison."""
     return {name: copy(value) if type(value) in (list, dict) else value for name, value in config.items()}
 
 
-def _cookie(config: Settings) -> dict[str, Any]:
+def _cookie(config: Mapping[str, Any]) -> dict[str, Any]:
     cookie = {option: config[name] for name, option in _COOKIE_SETTINGS.items() if config.get(name) not in (None, "")}
     cookie["path"] = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"] or "/"
     # Flask's False is a default that nobody chose; "auto" sends Secure wherever a browser would take it.
@@ -64,14 +73,9 @@ def _cookie(config: Settings) -> dict[str, Any]:
     return cookie
 
 
-def _lifetime(config: Settings) -> timedelta:
-    lifetime = config["PERMANENT_SESSION_LIFETIME"]
-    return lifetime if isinstance(lifetime, timedelta) else timedelta(seconds=lifetime)
-
-
-def _secrets(config: Settings) -> list[str | bytes]:
+def _secrets(app: App) -> list[str | bytes]:
     """Return the app's secrets, the current one first."""
-    secret, fallbacks = config["SECRET_KEY"], config.get("SECRET_KEY_FALLBACKS") or []
+    secret, fallbacks = app.secret_key, app.config.get("SECRET_KEY_FALLBACKS") or []
     if isinstance(fallbacks, (str, bytes)):
         raise ConfigurationError("SECRET_KEY_FALLBACKS is one text, so each of its letters would be a key; give a list")
     return [secret, *fallbacks] if secret else []
