@@ -146,6 +146,23 @@ def test_another_user_on_the_same_browser_gets_another_id(store_url):
     sessions.manager.close()
 
 
+def test_a_second_click_on_the_login_button_is_not_logged_out():
+    app, _ = login_app()
+    client, first = app.test_client(), app.test_client()
+
+    @app.get("/click")
+    def click() -> str:
+        assert session["cart"] == "1"
+        first.get("/login/ada")
+        flask_login.login_user(User("ada"))
+        return "welcome"
+
+    client.get("/put?cart=1")
+    first.set_cookie("session", cookie_of(client))
+    client.get("/click")
+    assert [client.get("/me").text, first.get("/me").text] == ["ada", "ada"]
+
+
 def test_the_id_stays_while_the_user_does(store_url):
     app, sessions = login_app(SESSION_STORE=store_url)
     client = app.test_client()

@@ -327,7 +327,8 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
 def _follow_login(session: FlaskSession) -> None:
     """Give the session a new ID where it became another user's (ASVS 5.0 7.2.4).
 
-    Flask-Login and whoever else logs in by writing a key leave the ID as it was: somebody may have planted it.
+    Flask-Login and whoever else logs in by writing a key leave the ID as it was: somebody may have planted it. As with
+    `Session.login`, a session that has ended meanwhile, at a second click for one, does not swallow the login.
     """
     state = session.state
     if state is None or state.record is None:
@@ -335,6 +336,7 @@ def _follow_login(session: FlaskSession) -> None:
     user = first_user(state.data, session.keeper.user_keys)
     if user is not None and str(user) != state.record.user_id and session.is_modified:
         session.regenerate()
+        state.authenticated = True
 
 
 def _is_unreadable(state: State) -> bool:
