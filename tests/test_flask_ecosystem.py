@@ -350,14 +350,13 @@ def test_an_event_of_a_session_that_was_revoked_changes_nothing(chat):
     assert browser.get("/data") == {}
 
 
-def test_flask_socketio_shares_the_session_with_http():
+def socketio_app(*, manage_session: bool) -> Flask:
     app, _ = chat_app()
-    chat = flask_socketio.SocketIO(app, manage_session=False, async_mode="threading")
-    seen = []
+    chat = flask_socketio.SocketIO(app, manage_session=manage_session, async_mode="threading")
 
     @chat.on("connect")
-    def connect() -> None:
-        seen.append(session["user_id"])
+    def connect() -> bool:
+        return "user_id" in session
 
     @chat.on("put")
     def put(key: str, value: Any) -> Any:
@@ -365,14 +364,24 @@ def test_flask_socketio_shares_the_session_with_http():
         session[key] = value
         return before
 
-    with serving(app) as url:
+    return app
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_flask_socketio_shares_the_session_with_http_or_keeps_a_copy(is_shared):
+    with serving(socketio_app(manage_session=not is_shared)) as url:
         browser = Browser(url)
         browser.get("/login/ada")
         with connected(url, browser) as client:
             assert client.call("put", ("room", "lobby")) is None
-            assert browser.get("/data") == {"user_id": "ada", "room": "lobby"}
+            assert browser.get("/data") == {"user_id": "ada"} | ({"room": "lobby"} if is_shared else {})
             assert client.call("put", ("room", "attic")) == "lobby"
-    assert seen == ["ada"]
+
+
+def test_flask_socketio_refuses_a_stranger_by_the_session():
+    refusal = pytest.raises(socketio.exceptions.ConnectionError)
+    with serving(socketio_app(manage_session=False)) as url, refusal, socketio.SimpleClient() as client:
+        client.connect(url, transports=["polling"])
 
 
 # Authlib.
