@@ -1,4 +1,4 @@
-"""What stands on `flask.session`: Flask-Login, Flask-WTF, Socket.IO, Authlib and Flask-Admin, as they are published."""
+"""What stands on `flask.session`, as it is published: Flask-Login, Flask-WTF, Socket.IO, Authlib and others."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import flask_admin
 import flask_login
+import flask_security
 import flask_socketio
 import flask_wtf
 import pytest
@@ -491,3 +492,67 @@ def test_flask_admin_lets_in_who_is_logged_in_and_shows_what_was_flashed():
     assert (page.status_code, page.text.count("hello again")) == (200, 1)
     sessions.manager.revoke_user("ada")
     assert client.get("/admin/").status_code == 403
+
+
+# Flask-Security.
+
+
+class Member(flask_security.UserMixin):
+    fs_uniquifier = email = password = active = None
+
+    def __init__(self, **columns: Any) -> None:
+        self.__dict__.update(columns)
+
+
+class Members(flask_security.UserDatastore):
+    """Of one member, in memory."""
+
+    member: Member | None = None
+
+    def __init__(self) -> None:
+        super().__init__(Member, flask_security.RoleMixin)
+
+    def put(self, model: Any) -> Any:
+        self.member = model
+        return model
+
+    def commit(self) -> None:
+        pass
+
+    def find_user(self, case_insensitive: bool = False, **columns: Any) -> Any:
+        found = all(getattr(self.member, name, None) == value for name, value in columns.items())
+        return self.member if found else None
+
+
+def security_app() -> tuple[Flask, FlaskSessions, Member]:
+    app, sessions = make_app(
+        SECURITY_PASSWORD_SALT="salt",
+        SECURITY_PASSWORD_HASH="plaintext",
+        SECURITY_PASSWORD_SCHEMES=["plaintext"],
+        SECURITY_DEPRECATED_PASSWORD_SCHEMES=[],
+        SECURITY_PASSWORD_SINGLE_HASH=["plaintext"],
+        SECURITY_CHANGEABLE=True,
+        SECURITY_SEND_PASSWORD_CHANGE_EMAIL=False,
+        WTF_CSRF_ENABLED=False,
+    )
+    members = Members()
+    flask_security.Security(app, members)
+    with app.app_context():
+        ada = members.create_user(email="ada@example.com", password="correct horse")
+    app.add_url_rule("/me", view_func=flask_security.auth_required()(lambda: flask_security.current_user.email))
+    return app, sessions, ada
+
+
+def test_flask_security_logs_in_and_a_new_password_logs_the_others_out():
+    app, sessions, ada = security_app()
+    laptop, phone = app.test_client(), app.test_client()
+    for client in (laptop, phone):
+        client.environ_base["HTTP_ACCEPT"] = "application/json"
+        answer = client.post("/login", json={"email": "ada@example.com", "password": "correct horse"})
+        assert (answer.status_code, client.get("/me").text) == (200, "ada@example.com")
+    assert len(sessions.manager.sessions_for(ada.fs_uniquifier)) == 2
+    words = {"password": "correct horse", "new_password": "battery staple", "new_password_confirm": "battery staple"}
+    assert laptop.post("/change", json=words).status_code == 200
+    assert [laptop.get("/me").status_code, phone.get("/me").status_code] == [200, 401]
+    assert sessions.manager.revoke_user(ada.fs_uniquifier) == 1
+    assert laptop.get("/me").status_code == 401
