@@ -70,6 +70,11 @@ def test_a_setting_is_an_option_of_the_cookie(setting, value, option, expected):
     assert options(**{setting: value})["cookie"][option] == expected
 
 
+@pytest.mark.parametrize("value", ["", None])
+def test_an_empty_setting_of_the_cookie_is_none(value):
+    assert "domain" not in options(SESSION_COOKIE_DOMAIN=value)["cookie"]
+
+
 def test_what_is_given_goes_before_the_configuration_and_that_before_flasks_own():
     settings = {"SESSION_STORE": "memory://", "SESSION_ABSOLUTE_TIMEOUT": 60}
     found = options({"store": "sqlite:///sessions.db", "name": "sid"}, **settings)
@@ -104,6 +109,11 @@ def test_only_a_weak_secret_is_strengthened_and_only_where_nobody_depends_on_it(
     assert options(**settings)["secret"] == ["dev", SECRET]
     weak, good = options(**settings, **{setting: True})["secret"]
     assert (len(weak), good) == (64, SECRET)
+
+
+def test_a_secret_that_is_one_text_is_one_secret_in_tests_too():
+    assert options(SESSION_SECRET=SECRET, TESTING=True)["secret"] == [SECRET]
+    assert options({"secret": OLD}, TESTING=True)["secret"] == [OLD]
 
 
 def test_a_snapshot_does_not_follow_a_change_inside_a_setting():
