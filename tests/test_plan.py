@@ -26,7 +26,8 @@ PLAN = """
     __init__
 
     wsgi flask django cli guards metrics tracing logs
-    environ access doctor
+    access flask_settings
+    environ doctor
     manager
     lifecycle options
     succession replies listing
