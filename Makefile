@@ -8,12 +8,13 @@ MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
 
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test check wheel demo clean
+.PHONY: help test check wheel docs demo clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make demo     run the demonstration'
+	@echo 'make docs     build the documents into docs/_build'
 	@echo 'make clean    remove all that these made'
 
 test: .venv/test $(MONGODB)
@@ -32,11 +33,15 @@ wheel: .venv/check
 	dist/venv/bin/python $(PIP_INSTALL) dist/*.whl
 	cd dist && venv/bin/python -W error -c 'import wsgisession; wsgisession.open_store("sqlite:///sessions.db")'
 
+docs: .venv/docs
+	.venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo 'Open docs/_build/index.html'
+
 demo: .venv/demo
 	.venv/bin/python -m demo_flask
 
 clean:
-	rm -rf .venv .venv-mongodb build dist *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb build dist docs/_build *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/EXTRA: what that extra of setup.cfg names is installed.
