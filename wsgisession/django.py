@@ -17,6 +17,7 @@ from inspect import signature
 from typing import Any
 
 import msgspec
+from asgiref.sync import sync_to_async
 from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
@@ -28,7 +29,7 @@ from django.utils.dateparse import parse_datetime
 
 from .content import EMPTY, Content, Loaded
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE
-from .errors import ConfigurationError, SessionGone, StoreError
+from .errors import ConfigurationError, SessionError, SessionGone, StoreError
 from .manager import SessionManager
 from .session import Origin, Session, State
 
@@ -184,6 +185,10 @@ class SessionStore(SessionBase):
         self._session_cache = new.data
         assert data is new.data
 
+    async def acycle_key(self) -> None:
+        """Do what `cycle_key` does, which is more than Django's own would."""
+        await sync_to_async(self.cycle_key)()
+
     @classmethod
     def clear_expired(cls) -> None:
         """Remove expired records from the store."""
@@ -246,6 +251,8 @@ def _has_passed(expiry: Any) -> bool:
 class EnvironSession(SessionBase):
     """The environ's `Session` with Django's methods, where the WSGI app is wrapped in `SessionMiddleware`."""
 
+    _was_looked_at = False
+
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
@@ -253,55 +260,87 @@ class EnvironSession(SessionBase):
     @property
     def session_key(self) -> str | None:
         """The session ID, a secret; None for a session without a record."""
-        return None if self.session.is_new else self.session.id
+        state = self.session.open()
+        return None if state.record is None and not state.moved else self.session.id
 
     def _get_session(self, no_load: bool = False) -> Session:
         self.accessed = True
+        if not self._was_looked_at:
+            self._was_looked_at = True
+            if _has_passed(self.session.get("_session_expiry")):
+                self.session.destroy()
         return self.session
 
     async def _aget_session(self, no_load: bool = False) -> Session:
-        return self._get_session()
+        return self._get_session() if self._was_looked_at else await sync_to_async(self._get_session)()
 
     _session = property(_get_session)
 
     def is_empty(self) -> bool:
         """Tell whether there are no data."""
-        return self.session.is_empty
+        return self._get_session().is_empty
 
     def clear(self) -> None:
         """Remove all data."""
-        self.session.clear()
-        self.accessed = self.modified = True
+        self._get_session().clear()
+        self.modified = True
 
     def flush(self) -> None:
         """End the session; writing afterwards starts a new one."""
-        self.session.destroy()
+        self._get_session().destroy()
         self.modified = True
+
+    async def aflush(self) -> None:
+        """Do what `flush` does."""
+        await sync_to_async(self.flush)()
 
     def cycle_key(self) -> None:
         """Give the session a new ID when the response leaves."""
-        self.session.regenerate()
+        self._get_session().regenerate()
+
+    async def acycle_key(self) -> None:
+        """Do what `cycle_key` does."""
+        await sync_to_async(self.cycle_key)()
 
     def create(self) -> None:
-        """Give the session a new ID and no data."""
-        self.session.regenerate(keep_data=False)
+        """Give the session a new ID and no data, and write it now."""
+        self._get_session().regenerate(keep_data=False)
+        self.session.save()
         self.modified = True
 
     def save(self, must_create: bool = False) -> None:
-        """Write the session now."""
-        self.session.save()
+        """Write the session now, or end it where its expiry has passed.
 
-    def load(self) -> Session:
-        """Return the data."""
-        return self.session
+        :raises UpdateError: where the record has ended.
+        """
+        if self.get_expiry_age() <= 0:
+            self.session.destroy()
+            return
+        try:
+            self.session.save()
+        except SessionGone:
+            raise UpdateError from None
+
+    def load(self) -> dict[str, Any]:
+        """Read the session again, and return its data; unsaved changes are dropped."""
+        try:
+            self.session.reload()
+        except SessionGone:
+            return {}
+        return dict(self.session)
 
     def delete(self, session_key: str | None = None) -> None:
-        """End the session now."""
+        """End the session now.
+
+        :raises SessionError: for the key of another session.
+        """
+        if session_key is not None and session_key != self.session_key:
+            raise SessionError("request.session ends itself only; end another with the manager's revoke(handle)")
         self.session.destroy()
 
-    def exists(self, session_key: str) -> bool:
-        """Tell whether this is a session that has a record."""
-        return session_key == self.session_key
+    def exists(self, session_key: str | None) -> bool:
+        """Tell whether this is the key of this session, and it has a record."""
+        return session_key is not None and session_key == self.session_key
 
 
 class SessionMiddleware(DjangoSessionMiddleware):
@@ -356,7 +395,11 @@ def _follow_django(session: EnvironSession) -> None:
         return
     if not state.data:
         return
-    age = None if session.get_expire_at_browser_close() else session.get_expiry_age()
+    age = session.get_expiry_age()
+    if age <= 0:
+        session.session.destroy()
+        return
+    lasting = None if session.get_expire_at_browser_close() else age
     own = state.content.cookie or {}
-    if session.session.is_modified and ("max_age" not in own or own["max_age"] != age):
-        session.session.cookie.max_age = age
+    if session.session.is_modified and ("max_age" not in own or own["max_age"] != lasting):
+        session.session.cookie.max_age = lasting
