@@ -36,14 +36,11 @@ def _wrong_options() -> Iterator[CheckMessage]:
     try:
         misplaced = misplaced_option()
         if misplaced is not None:
-            yield Error(misplaced, hint=_HINT, id="wsgisession.E003")
+            yield Error(misplaced, hint=_HINT, id="wsgisession.E002")
             return
         manager = SessionManager(**manager_options())
     except ConfigurationError as error:
         yield Error(str(error), hint=_HINT, id="wsgisession.E001")
-        return
-    except TypeError as error:
-        yield Error(f"WSGISESSION has a value of the wrong type: {error}", hint=_HINT, id="wsgisession.E002")
         return
     yield from _doubtful(manager)
 
@@ -73,7 +70,7 @@ def _wrong_cookie() -> Iterator[CheckMessage]:
         ).check_name(settings.SESSION_COOKIE_NAME)
     except ConfigurationError as error:
         hint = "See SESSION_COOKIE_NAME and the other SESSION_COOKIE_ settings."
-        yield Error(f"Django's session cookie: {error}", hint=hint, id="wsgisession.E004")
+        yield Error(f"Django's session cookie: {error}", hint=hint, id="wsgisession.E003")
 
 
 def _is_ours(path: str, ours: type) -> bool:
