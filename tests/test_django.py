@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 from werkzeug.test import Client
 
 from tests.django_project import set_up
+from tests.web import Browser as RealBrowser
+from tests.web import Gunicorn, until
 
 set_up()
 
@@ -170,6 +174,61 @@ def test_a_flushed_session_expires_the_cookie(client):
     client.get("/clear")
     assert client.get_cookie("sessionid") is None
     assert stolen.get("/show").json == {"data": {}}
+
+
+# The project behind gunicorn, with two workers.
+
+
+MANAGE = """
+from tests.django_project import wsgi
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from wsgisession.django import get_manager
+"""
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[tuple[RealBrowser, Callable[[str], str]]]:
+    """A browser, and what runs lines in the project from a process of its own, as manage.py does."""
+    files = {"DATABASE": str(tmp_path / "db.sqlite3"), "SESSION_STORE": f"sqlite:///{tmp_path / 'sessions.db'}"}
+    server = Gunicorn("tests.django_project.wsgi:application", "--workers=2", **files)
+
+    def manage(lines: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", MANAGE + lines],
+            env=server.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    manage("call_command('migrate', verbosity=0); User.objects.create_superuser('ada', password='lovelace')")
+    try:
+        yield RealBrowser(server.start().url), manage
+    finally:
+        server.stop()
+
+
+def test_a_login_is_one_in_every_worker_until_it_is_revoked_from_outside(site):
+    browser, manage = site
+    visitor = RealBrowser(browser.url)
+    visitor.get("/expiry/1")
+    page = browser.get("/admin/login/")
+    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert token is not None
+    form = {"username": "ada", "password": "lovelace", "csrfmiddlewaretoken": token[1], "next": "/admin/"}
+    assert "Site administration" in browser.post("/admin/login/", **form)
+    assert [browser.get("/count") for _ in range(8)] == [str(n) for n in range(1, 9)]
+    browser.get("/say")
+    assert (browser.get("/hear"), browser.get("/hear")) == ("hello", "")
+    assert browser.get("/new-password") == "changed"
+    assert "Site administration" in browser.get("/admin/")
+    until(lambda: visitor.get("/show") == {"data": {}})
+    count = "print(sum(1 for _ in get_manager().store.scan(now=0)))"
+    lines = [count, "call_command('clearsessions')", count, "print(get_manager().revoke_user(1))"]
+    assert manage("\n".join(lines)).split() == ["2", "1", "1"]
+    assert "Site administration" not in browser.get("/admin/")
+    assert browser.get("/show") == {"data": {}}
 
 
 # The engine.

@@ -75,7 +75,12 @@ def key(request):
     return HttpResponse(request.session.session_key)
 
 
+def up(request):
+    return HttpResponse("up")
+
+
 urlpatterns = [
+    path("up", up),
     path("key", key),
     path("", untouched),
     path("count", count),
