@@ -16,7 +16,7 @@ from werkzeug.test import Client
 
 from tests.django_project import set_up
 from tests.web import Browser as RealBrowser
-from tests.web import Gunicorn, until
+from tests.web import Gunicorn
 
 set_up()
 
@@ -183,6 +183,7 @@ MANAGE = """
 from tests.django_project import wsgi
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from tests.web import until
 from wsgisession.django import get_manager
 """
 
@@ -211,8 +212,7 @@ def site(tmp_path) -> Iterator[tuple[RealBrowser, Callable[[str], str]]]:
 
 def test_a_login_is_one_in_every_worker_until_it_is_revoked_from_outside(site):
     browser, manage = site
-    visitor = RealBrowser(browser.url)
-    visitor.get("/expiry/1")
+    RealBrowser(browser.url).get("/expiry/1")
     page = browser.get("/admin/login/")
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
     assert token is not None
@@ -223,9 +223,9 @@ def test_a_login_is_one_in_every_worker_until_it_is_revoked_from_outside(site):
     assert (browser.get("/hear"), browser.get("/hear")) == ("hello", "")
     assert browser.get("/new-password") == "changed"
     assert "Site administration" in browser.get("/admin/")
-    until(lambda: visitor.get("/show") == {"data": {}})
+    expired = "until(lambda: len(list(get_manager().all_sessions())) == 1)"
     count = "print(sum(1 for _ in get_manager().store.scan(now=0)))"
-    lines = [count, "call_command('clearsessions')", count, "print(get_manager().revoke_user(1))"]
+    lines = [expired, count, "call_command('clearsessions')", count, "print(get_manager().revoke_user(1))"]
     assert manage("\n".join(lines)).split() == ["2", "1", "1"]
     assert "Site administration" not in browser.get("/admin/")
     assert browser.get("/show") == {"data": {}}
