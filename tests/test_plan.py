@@ -26,7 +26,7 @@ PLAN = """
     __init__
 
     wsgi flask django cli metrics guards
-    environ access doctor
+    environ access doctor moving
     manager
     lifecycle options
     succession replies listing

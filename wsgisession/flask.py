@@ -24,7 +24,7 @@ from flask import (
     session,
     url_for,
 )
-from flask.sessions import SessionInterface, SessionMixin
+from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -34,6 +34,7 @@ from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of
 from .errors import ConfigurationError, StoreError
 from .headers import NOTHING, with_reply
 from .manager import SessionManager
+from .moving import CarryOver, signed_cookies
 from .session import Origin, Session, State
 
 P = ParamSpec("P")
@@ -50,11 +51,14 @@ class FlaskSession(Session, SessionMixin):
     :ivar was_written: whether this request's changes are in the store already.
     :ivar outer: the environ's session, where the app is wrapped in `SessionMiddleware` too: then this is another face
         of it.
+    :ivar carry_over: what starts it with the data of the library of before.
+    :ivar was_carried_over: whether that was done.
     """
 
     outer: Session | None = None
     manager: SessionManager
-    was_written = False
+    carry_over: CarryOver | None = None
+    was_written = was_carried_over = False
     _seen = _sealed = False
 
     @property
@@ -92,7 +96,20 @@ class FlaskSession(Session, SessionMixin):
         """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
         if self.state is None and self.outer is not None:
             self.state = self.outer.open()
-        return super().open()
+        is_first = self.state is None
+        state = super().open()
+        if is_first:
+            self._carry_over()
+        return state
+
+    def reload(self) -> None:
+        """Read the session again, as `Session.reload` does; one that was carried over and never stored, too."""
+        super().reload()
+        self._carry_over()
+
+    def _carry_over(self) -> None:
+        if self.carry_over is not None:
+            self.was_carried_over = self.carry_over.begin(self, self.manager)
 
     @property
     def is_sealed(self) -> bool:
@@ -114,13 +131,16 @@ class _Interface(SessionInterface):
         self._building = Lock()
         self._read: tuple[dict[str, Any], SessionManager | None] = {}, None
         self._built: tuple[dict[str, Any], SessionManager] | None = None
+        self._carry_over: CarryOver | None = None
 
     def manager(self, app: Flask) -> SessionManager | None:
         """Return the manager for the app's settings as they are now, or None without a secret."""
         config, manager = self._read
         if config != app.config:
             with self._building:
-                config, manager = _snapshot(app.config), self._manager_for(_options_of(app, self._given))
+                config, options = _snapshot(app.config), _options_of(app, self._given)
+                self._carry_over = _carry_over(app, options)
+                manager = self._manager_for(options)
                 self._read = config, manager
         return manager
 
@@ -146,7 +166,7 @@ class _Interface(SessionInterface):
         if request.environ.get("wsgi.multiprocess"):
             manager.check_server(multiprocess=True)
         session = manager.open(request.environ.get("HTTP_COOKIE", ""), request.environ, FlaskSession)
-        session.manager = manager
+        session.manager, session.carry_over = manager, self._carry_over
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -168,7 +188,7 @@ class _Interface(SessionInterface):
             return
         session.is_sealed = True
         session.was_written = session.state is not None and session.state.content is not before
-        if reply is not NOTHING and session.state is not None and _is_unreadable(session.state):
+        if reply is not NOTHING and _is_unreadable(session):
             reply = reply._replace(set_cookie=None)
         if reply is not NOTHING:
             response.headers = Headers(with_reply(list(response.headers), reply))
@@ -223,6 +243,10 @@ class FlaskSessions:
     Two things differ from Flask's cookie sessions: without ``SESSION_COOKIE_SAMESITE`` the cookie is ``Lax``, and
     ``SESSION_REFRESH_EACH_REQUEST`` refreshes at requests that look at the session; others cost no call to the store.
 
+    ``carry_over=True`` lets the sessions in Flask's own cookies go on as ours; a callable that takes a cookie's value
+    and returns its data, such as `wsgisession.moving.FlaskSessionRedis`, those of another library under the same name.
+    ``carry_over_until`` (an aware datetime) ends it. An app wrapped in `SessionMiddleware` carries nothing over.
+
     :raises ConfigurationError: at the first request, for a setting that cannot be right.
     """
 
@@ -262,7 +286,7 @@ _COOKIE_SETTINGS = {
     "SESSION_COOKIE_SAMESITE": "same_site",
     "SESSION_COOKIE_PARTITIONED": "partitioned",
 }
-_OPTIONS = frozenset(signature(SessionManager).parameters)
+_OPTIONS = frozenset(signature(SessionManager).parameters) | {"carry_over", "carry_over_until"}
 _SETTINGS = {f"SESSION_{option.upper()}": option for option in _OPTIONS - {"cookie", "name"}}
 
 
@@ -282,6 +306,20 @@ def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
     options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
     options.update(given)
     return options
+
+
+def _carry_over(app: Flask, options: dict[str, Any]) -> CarryOver | None:
+    """Take what is said about the sessions of before out of the options, and return what carries them over."""
+    asked, until = options.pop("carry_over", None), options.pop("carry_over_until", None)
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    if asked in (None, False) or serializer is None:
+        return None
+    name = app.config["SESSION_COOKIE_NAME"]
+    if options["name"] != name:
+        raise ConfigurationError(f"carry_over needs one cookie name for old and new: leave out name, for {name!r}")
+    if asked is True:
+        asked = signed_cookies(serializer, max_age=int(app.permanent_session_lifetime.total_seconds()))
+    return CarryOver(asked, name=name, until=until)
 
 
 def _snapshot(config: dict[str, Any]) -> dict[str, Any]:
@@ -327,9 +365,11 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
     state.resend = state.resend or (wanted is not None and bool(app.config["SESSION_REFRESH_EACH_REQUEST"]))
 
 
-def _is_unreadable(state: State) -> bool:
+def _is_unreadable(session: FlaskSession) -> bool:
     """Tell whether a cookie that does not verify is all there is: Flask leaves it alone, its secret may come back."""
-    return state.origin is Origin.FORGED and state.record is None
+    state = session.state
+    is_forged = state is not None and state.origin is Origin.FORGED and state.record is None
+    return is_forged and not session.was_carried_over
 
 
 def _manager_of(app: Flask) -> SessionManager | None:
