@@ -66,6 +66,16 @@ def app_of_now(**settings: Any) -> tuple[Flask, WatchedStore]:
         session.reload()
         return ",".join(session)
 
+    @app.get("/save")
+    def save() -> str:
+        session["user"] = "eve"
+        session.save()
+        session.reload()
+        seen = session["user"]
+        session.logout()
+        session.reload()
+        return f"{seen} {dict(session)}"
+
     @app.get("/late")
     def late() -> Response:
         def body():
@@ -216,10 +226,18 @@ def test_reloading_a_session_that_was_only_carried_over_reads_the_old_cookie_aga
     assert client.get("/get").json == {"user": "'ada'"}
 
 
+def test_a_logout_in_the_request_that_carried_over_and_stored_holds():
+    app, store = app_of_now()
+    client = visitor(app, cookie_of_before())
+    assert client.get("/save").text == "eve {}"
+    assert client.get("/get").json == {}
+    assert not store.handles
+
+
 def test_after_the_headers_left_an_old_session_can_be_read_and_stays_in_its_cookie(caplog):
     app, store = app_of_now()
     client = visitor(app, cookie_of_before())
-    assert client.get("/late").text == "user: ada"
+    assert client.get("/late", buffered=True).text == "user: ada"
     assert not caplog.records
     assert store.calls["create"] == 0
     assert client.get("/get").json == {"user": "'ada'"}

@@ -109,7 +109,7 @@ class FlaskSession(Session, SessionMixin):
 
     def _carry_over(self) -> None:
         if self.carry_over is not None:
-            self.was_carried_over = self.carry_over.begin(self, self.manager)
+            self.was_carried_over = self.carry_over.begin(self, self.manager) or self.was_carried_over
 
     @property
     def is_sealed(self) -> bool:
@@ -311,13 +311,13 @@ def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
 def _carry_over(app: Flask, options: dict[str, Any]) -> CarryOver | None:
     """Take what is said about the sessions of before out of the options, and return what carries them over."""
     asked, until = options.pop("carry_over", None), options.pop("carry_over_until", None)
-    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
-    if asked in (None, False) or serializer is None:
+    if asked in (None, False):
         return None
     name = app.config["SESSION_COOKIE_NAME"]
     if options["name"] != name:
         raise ConfigurationError(f"carry_over needs one cookie name for old and new: leave out name, for {name!r}")
     if asked is True:
+        serializer = SecureCookieSessionInterface().get_signing_serializer(app)
         asked = signed_cookies(serializer, max_age=int(app.permanent_session_lifetime.total_seconds()))
     return CarryOver(asked, name=name, until=until)
 

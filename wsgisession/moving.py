@@ -15,7 +15,7 @@ from .cookies import cookie_finder
 from .errors import ConfigurationError, SerializationError, StoreError
 from .events import logger
 from .manager import SessionManager
-from .session import Origin, Session
+from .session import Origin, Session, State
 
 Reader = Callable[[str], Any]
 """Takes the cookie's value, and returns the data that it stands for, or None. Reads nothing that can run code."""
@@ -46,7 +46,7 @@ class CarryOver:
         That counts as a change. A cookie of ours, also one whose session has ended, rules the old ones out.
         """
         state = session.state
-        if state is None or session.visit is None or state.origin is not Origin.FORGED or state.record is not None:
+        if state is None or session.visit is None or not _is_startable(state):
             return False
         if self._until is not None and manager.lifecycle.now() >= self._until:
             return False
@@ -75,6 +75,10 @@ class CarryOver:
                 logger.warning("a session could not be carried over, and others may not be either: %s", error)
             return False
         return True
+
+
+def _is_startable(state: State) -> bool:
+    return state.origin is Origin.FORGED and state.record is None and not state.destroyed
 
 
 def signed_cookies(serializer: Any, *, max_age: float) -> Reader:
