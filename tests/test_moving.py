@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import uuid
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -12,9 +15,11 @@ import redis
 from flask import Flask, Response, request, session, stream_with_context
 from itsdangerous import Signer
 from markupsafe import Markup
+from werkzeug.test import Client
 
-from tests.visits import Clock, WatchedStore
-from wsgisession import ConfigurationError, SessionGone, StoreError
+from tests.servers import ROOT
+from tests.visits import Clock, Site, WatchedStore
+from wsgisession import ConfigurationError, SessionGone, SessionMiddleware, StoreError, get_session
 from wsgisession.flask import FlaskSessions
 from wsgisession.moving import FlaskSessionRedis
 
@@ -370,3 +375,76 @@ def test_a_session_that_ended_is_not_carried_over_by_reloading():
             app.extensions["wsgisession"].manager.revoke(handle)
         with pytest.raises(SessionGone):
             session.reload()
+
+
+# The guide
+
+
+GUIDE = (ROOT / "docs" / "moving.md").read_text()
+
+
+def block(name: str) -> str:
+    (found,) = re.findall(rf"^```python {name}\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+    return found
+
+
+@pytest.fixture
+def moved(tmp_path, monkeypatch):
+    """Run what a reader pastes, in a folder of its own, and return the app."""
+    monkeypatch.chdir(tmp_path)
+    app = app_of_before(SESSION_CLOCK=Clock())
+
+    def run(lines: str) -> Flask:
+        exec(lines, {"app": app, "FlaskSessions": FlaskSessions})
+        return app
+
+    yield run
+    app.extensions["wsgisession"].manager.close()
+
+
+def test_the_guide_moves_flasks_own_sessions(moved):
+    app = moved(block("flask"))
+    client = visitor(app, cookie_of_before())
+    for _ in range(2):
+        assert client.get("/get").json == {"user": "'ada'"}
+
+
+def test_the_guide_moves_flask_sessions(moved, redis_server, client_of_redis):
+    client_of_redis.set(f"session:{SID}", msgspec.msgpack.encode({"user": "ada"}), ex=60)
+    lines = block("flask-session").replace("redis://localhost:6379/0", redis_server.url)
+    app = moved(lines.replace('Redis(host="localhost")', f"Redis.from_url({redis_server.url!r})"))
+    client = visitor(app, SID)
+    assert client.get("/get").json == {"user": "'ada'"}
+    client.get("/clear")
+    client_of_redis.connection_pool.disconnect()
+
+
+def test_the_guide_moves_sessions_that_a_function_reads(moved):
+    with closing(sqlite3.connect("old.db")) as old, old:
+        old.execute("CREATE TABLE session (id, data)")
+        old.execute("INSERT INTO session VALUES ('7f', '{\"user\": \"ada\"}')")
+    app = moved(block("flask-own"))
+    assert visitor(app, "7f").get("/get").json == {"user": "'ada'"}
+    assert visitor(app, "7e").get("/get").json == {}
+
+
+class OldSession(dict):
+    delete = dict.clear
+
+
+def test_the_guide_copies_what_beaker_kept():
+    site, names = Site(), dict[str, Any]()
+    exec(block("beaker"), names)
+    old = OldSession(user_id=7, cart=["apple"], more="left")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [repr((get_session(environ).user_id, get_session(environ)["cart"])).encode()]
+
+    def beaker(environ: dict[str, Any], start_response: Any) -> Any:
+        return names["CarryOver"](app)({**environ, "beaker.session": old}, start_response)
+
+    browser = Client(SessionMiddleware(beaker, site.manager))
+    for _ in range(2):
+        assert browser.get("/").text == "(7, ['apple'])"
+    assert old == {}

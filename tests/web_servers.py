@@ -68,9 +68,10 @@ COMMANDS = {
 
 
 class WebServer(Gunicorn):
-    def __init__(self, name: str, store: str) -> None:
-        super().__init__(APP, STORE=store)
+    def __init__(self, name: str) -> None:
+        super().__init__(APP)
         self.name = name
+        self.folder.chmod(0o777)  # what root starts may run as somebody else
         if name in ("uwsgi", "mod_wsgi"):
             self.stop_signal = signal.SIGTERM
 
@@ -79,11 +80,10 @@ class WebServer(Gunicorn):
 
 
 @pytest.fixture(scope="module", params=itertools.product(COMMANDS, ["sqlite", "redis"]), ids=" ".join)
-def server(request, tmp_path_factory):
+def server(request):
     name, store = request.param
-    folder = tmp_path_factory.mktemp("sessions")
-    folder.chmod(0o777)  # a server that root starts may run as somebody else
-    server = WebServer(name, url_of(store, request, folder))
+    server = WebServer(name)
+    server.environment = {**server.environment, "STORE": url_of(store, request, server.folder)}
     try:
         yield server.start()
         assert "Traceback" not in server.log.read_text()
