@@ -36,7 +36,7 @@ demo: .venv/demo
 	.venv/bin/python -m demo_flask
 
 clean:
-	rm -rf .venv .venv-mongodb build dist *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb .nox build dist *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/EXTRA: what that extra of setup.cfg names is installed.

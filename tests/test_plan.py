@@ -27,7 +27,7 @@ PLAN = """
 
     wsgi flask django cli metrics guards
     access flask_settings
-    environ doctor
+    environ doctor moving
     manager
     lifecycle options
     succession replies listing
