@@ -45,7 +45,7 @@ demo: .venv/demo
 	.venv/bin/python -m demo_flask
 
 clean:
-	rm -rf .venv .venv-mongodb build dist docs/_build *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb .nox build dist docs/_build *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/EXTRA: what that extra of setup.cfg names is installed.

@@ -32,7 +32,7 @@ PLAN = """
     django.carry_over
     django.settings
     access flask_settings
-    environ doctor
+    environ doctor moving
     manager
     lifecycle options
     succession replies listing

@@ -19,7 +19,7 @@ from flask import (
     url_for,
 )
 from flask import session as _flask_session
-from flask.sessions import NullSession, SessionInterface, SessionMixin
+from flask.sessions import NullSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import Headers
 
@@ -30,6 +30,7 @@ from .errors import ConfigurationError, StoreError
 from .flask_settings import OPTIONS, options_of, snapshot
 from .headers import NOTHING, Reply, with_reply
 from .manager import SessionManager
+from .moving import CarryOver, signed_cookies
 from .session import Origin, Session, State, first_user
 from .stores import Store
 
@@ -46,11 +47,15 @@ class FlaskSession(Session, SessionMixin):
     :ivar was_written: whether this request's changes are in the store already.
     :ivar outer: the environ's session, where the app is wrapped in `SessionMiddleware` too: then this is another face
         of it.
+    :ivar carry_over: what starts it with the data of the library of before.
+    :ivar was_carried_over: whether that was done.
     """
 
     outer: Session | None = None
     manager: SessionManager
+    carry_over: CarryOver | None = None
     was_written: bool = False
+    was_carried_over: bool = False
     _seen = _sealed = False
 
     @property
@@ -88,7 +93,20 @@ class FlaskSession(Session, SessionMixin):
         """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
         if self.state is None and self.outer is not None:
             self.state = self.outer.open()
-        return super().open()
+        is_first = self.state is None
+        state = super().open()
+        if is_first:
+            self._carry_over()
+        return state
+
+    def reload(self) -> None:
+        """Read the session again, as `Session.reload` does; one that was carried over and never stored, too."""
+        super().reload()
+        self._carry_over()
+
+    def _carry_over(self) -> None:
+        if self.carry_over is not None:
+            self.was_carried_over = self.carry_over.begin(self, self.manager) or self.was_carried_over
 
     @property
     def is_sealed(self) -> bool:
@@ -114,6 +132,7 @@ class _Interface(SessionInterface):
         self._building = Lock()
         self._read: tuple[dict[str, Any], SessionManager | None] = {}, None
         self._built: tuple[dict[str, Any], SessionManager] | None = None
+        self._carry_over: CarryOver | None = None
 
     def manager(self, app: Flask) -> SessionManager | None:
         """Return the manager for the app's settings as they are now, or None without a secret.
@@ -126,7 +145,9 @@ class _Interface(SessionInterface):
         config, manager = self._read
         if config != app.config:
             with self._building:
-                config, manager = snapshot(app.config), self._manager_for(options_of(app, self._given))
+                config, options = snapshot(app.config), options_of(app, self._given)
+                self._carry_over = _carry_over(app, options)
+                manager = self._manager_for(options)
                 self._read = config, manager
         return manager
 
@@ -161,7 +182,7 @@ class _Interface(SessionInterface):
         if request.environ.get("wsgi.multiprocess"):
             manager.check_server(multiprocess=True)
         session = manager.open(request.environ.get("HTTP_COOKIE", ""), request.environ, FlaskSession)
-        session.manager = manager
+        session.manager, session.carry_over = manager, self._carry_over
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -184,7 +205,7 @@ class _Interface(SessionInterface):
             return
         session.is_sealed = True
         session.was_written = session.state is not None and session.state.content is not before
-        if reply is not NOTHING and session.state is not None and _is_unreadable(session.state):
+        if reply is not NOTHING and _is_unreadable(session):
             reply = Reply(None, reply.vary, reply.clear_site_data)
         if reply is not NOTHING:
             response.headers = Headers(with_reply(list(response.headers), reply))
@@ -270,6 +291,10 @@ class FlaskSessions:
 
     A weak secret is refused, except in an app that is in debug mode or tested: there a warning in the log must do.
 
+    ``carry_over=True`` lets the sessions in Flask's own cookies go on as ours; a callable that takes a cookie's value
+    and returns its data, such as `wsgisession.moving.FlaskSessionRedis`, those of another library under the same name.
+    ``carry_over_until`` (an aware datetime) ends it. An app wrapped in `SessionMiddleware` carries nothing over.
+
     :raises ConfigurationError: at the first request, for a setting that cannot be right.
     """
 
@@ -339,9 +364,25 @@ def _follow_login(session: FlaskSession) -> None:
         state.authenticated = True
 
 
-def _is_unreadable(state: State) -> bool:
+def _is_unreadable(session: FlaskSession) -> bool:
     """Tell whether a cookie that does not verify is all there is: Flask leaves it alone, its secret may come back."""
-    return state.origin is Origin.FORGED and state.record is None
+    state = session.state
+    is_forged = state is not None and state.origin is Origin.FORGED and state.record is None
+    return is_forged and not session.was_carried_over
+
+
+def _carry_over(app: Flask, options: dict[str, Any]) -> CarryOver | None:
+    """Take what is said about the sessions of before out of the options, and return what carries them over."""
+    asked, until = options.pop("carry_over", None), options.pop("carry_over_until", None)
+    if asked in (None, False):
+        return None
+    name = app.config["SESSION_COOKIE_NAME"]
+    if options["name"] != name:
+        raise ConfigurationError(f"carry_over needs one cookie name for old and new: leave out name, for {name!r}")
+    if asked is True:
+        serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+        asked = signed_cookies(serializer, max_age=int(app.permanent_session_lifetime.total_seconds()))
+    return CarryOver(asked, name=name, until=until)
 
 
 def _manager_of(app: Flask) -> SessionManager | None:

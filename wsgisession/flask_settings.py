@@ -17,7 +17,7 @@ from .signing import parse_secrets
 
 _THIRTY_DAYS = timedelta(days=30)
 
-OPTIONS = frozenset(signature(SessionManager).parameters)
+OPTIONS = frozenset(signature(SessionManager).parameters) | {"carry_over", "carry_over_until"}
 """The options that an app may give, as keyword arguments or in its configuration."""
 
 _SETTINGS = {f"SESSION_{option.upper()}": option for option in OPTIONS - {"cookie", "name"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of, session_named
@@ -13,6 +14,9 @@ from .session import Session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_IMPATIENT = frozenset({"Granian"})
+"""Servers that take the headers when the call returns, and not, as PEP 3333 asks, with the first byte of the body."""
 
 
 class SessionMiddleware:
@@ -86,7 +90,8 @@ class _Response:
         """Return the body: as it is where the app has nothing more to say, else watched."""
         is_whole = type(body) is list or self._is_whole(body)
         if not is_whole or (self.held is None and not self.headers_sent):
-            return _Body(self, body)
+            watched = _Body(self, body)
+            return watched.begun() if self._environ.get("SERVER_SOFTWARE") in _IMPATIENT else watched
         try:
             self.send_headers()
             if self._session.state is not None:
@@ -198,6 +203,16 @@ class _Body:
         if chunk is None:
             raise StopIteration
         return chunk
+
+    def begun(self) -> _Body:
+        """Get the first chunk now, and with it let the headers go."""
+        try:
+            first = next(self, b"")
+        except BaseException:
+            self.close()
+            raise
+        self._chunks = chain((first,), self._chunks or ())
+        return self
 
     def close(self) -> None:
         """Close the app's body, once, and write what it changed meanwhile."""
