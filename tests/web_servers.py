@@ -49,7 +49,7 @@ def granian(port: int, folder: Path) -> list[str]:
 
 def mod_wsgi(port: int, folder: Path) -> list[str]:
     place = [f"--host={HOST}", f"--port={port}", f"--server-root={folder}", f"--python-path={ROOT}"]
-    # Apache never serves as root; whom it becomes must be able to read the interpreter, which is not so under /root.
+    # Apache never serves as root; whom it becomes must be able to read the interpreter, which is not so in root's home.
     user = ["--user=nobody", "--group=nogroup"] if os.geteuid() == 0 else []
     module = ["--application-type=module", APP.partition(":")[0], "--callable-object=app"]
     workers = ["--processes=2", "--threads=2", "--log-to-terminal"]
