@@ -14,10 +14,8 @@ from click.testing import CliRunner, Result
 from tests.servers import ROOT
 from wsgisession import SessionManager
 from wsgisession.cli import main
-from wsgisession.doctor import examine
-from wsgisession.stores import open_store
 
-STEPS = ["connect", "create", "read", "replace", "race", "delete"]
+STEPS = ["connect", "create", "read", "replace", "race", "delete", "latency"]
 
 
 def run(*arguments: str, **options: Any) -> Result:
@@ -116,16 +114,6 @@ def test_the_sql_of_postgresql_is_printed_and_not_run():
     result = run("init", "postgresql://127.0.0.1:1/shop?table=visits", "--print-sql")
     assert result.exit_code == 0
     assert 'CREATE TABLE IF NOT EXISTS "visits"' in result.output
-
-
-def test_the_doctor_says_what_is_wrong(sqlite_url, monkeypatch):
-    store = open_store(sqlite_url)
-    monkeypatch.setattr(store, "replace", lambda handle, record, *, now: record)
-    findings = list(examine(store))
-    assert findings[-1].step == "race"
-    assert "16 of 16" in findings[-1].problem
-    assert not list(store.scan(now=0))
-    store.close()
 
 
 def test_without_click_it_says_what_to_install():

@@ -26,7 +26,7 @@ PLAN = """
     __init__
 
     wsgi flask django cli metrics guards
-    environ access doctor
+    environ access doctor tables
     manager
     lifecycle options
     succession replies listing
@@ -35,9 +35,10 @@ PLAN = """
     stores
     stores.memory stores.sqlite stores.redis stores.postgresql stores.mongodb
     stores.libpq stores.redis_wire
+    stores.redis_diagnosis stores.postgresql_diagnosis stores.mongodb_diagnosis stores.sqlite_diagnosis
     stores.redis_url
     session cookies signing codec merge headers events timeouts stores.base
-    content
+    content stores.findings
 
     errors
 """

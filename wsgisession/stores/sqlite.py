@@ -15,7 +15,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError, StoreError
+from . import sqlite_diagnosis as diagnosis
 from .base import PerProcess, Record, Store, StoreURL, restart_is_due, seconds
+from .findings import Finding
 
 _MOST_IDLE = 16
 _PATIENCE_STEP = 0.05  # seconds; a busy_timeout this near is near enough
@@ -170,6 +172,15 @@ class SQLiteStore(Store):
         """Make the file and its table."""
         with self._lend():
             pass
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at where the file lies, and at its journal."""
+        findings = list(diagnosis.of_place(self._path))
+        if not findings:
+            with self._lend() as connection:
+                (mode,) = connection.run("PRAGMA journal_mode").fetchone()
+            findings.extend(diagnosis.of_journal(mode))
+        return findings
 
     def close(self) -> None:
         """Close the connections of this process; those in use, as soon as they are given back."""
