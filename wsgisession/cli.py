@@ -104,7 +104,10 @@ def secret(as_json: bool) -> None:
 @_url
 @click.option("--print-sql", is_flag=True, help="Print the SQL instead of running it; nothing is connected to.")
 def init(url: str, print_sql: bool) -> None:
-    """Create what the store needs on its server: table, indexes. Safe to repeat."""
+    """Create what the store needs on its server.
+
+    A table and its indexes, or the indexes. Safe to repeat, and to run beside the app.
+    """
     with _opened(url) as manager:
         if not print_sql:
             manager.store.prepare()
@@ -118,7 +121,7 @@ def init(url: str, print_sql: bool) -> None:
     "list",
     cls=_OnStore,
     epilog=_examples(
-        "wsgisession list redis://localhost:6379/0 | wc -l",
+        "wsgisession list redis://localhost:6379/0",
         "wsgisession list sqlite:///sessions.db --user 7",
         "wsgisession list --json | jq -r 'select(.ip_address == \"192.0.2.7\") | .handle'",
     ),
@@ -128,8 +131,10 @@ def init(url: str, print_sql: bool) -> None:
 @_key
 @_as_json
 def list_sessions(url: str, user: str | None, key_file: Any, as_json: bool) -> None:
-    """List the live sessions: all of them, or one user's, with the time since they began (AGE) and were last used
-    (IDLE), and until they end (LEFT).
+    """List the live sessions: all, or one user's.
+
+    The table says how long ago each began (AGE) and was last used (IDLE), and how soon it ends unless used (LEFT).
+    With --json, times are those of ISO 8601.
     """
     with _opened(url, key_file) as manager:
         infos = manager.all_sessions() if user is None else manager.sessions_for(user)
@@ -150,7 +155,7 @@ def list_sessions(url: str, user: str | None, key_file: Any, as_json: bool) -> N
 @_key
 @_as_json
 def show(url: str, handle: str | None, key_file: Any, as_json: bool) -> None:
-    """Show one session, of those that `list` names, with its data."""
+    """Show one session with its data."""
     if handle is None:
         raise click.UsageError("give a HANDLE, of those that `wsgisession list` names")
     with _opened(url, key_file) as manager:
@@ -174,7 +179,10 @@ def show(url: str, handle: str | None, key_file: Any, as_json: bool) -> None:
 @_key
 @_as_json
 def revoke(url: str, handle: str | None, user: str | None, yes: bool, key_file: Any, as_json: bool) -> None:
-    """End one session, or all sessions of a user, at once and for every process."""
+    """End one session, or all of a user.
+
+    At once, and for every process. Before it ends several it asks.
+    """
     if (handle is None) == (user is None):
         raise click.UsageError("give a HANDLE, or --user ID")
     with _opened(url, key_file) as manager:
@@ -195,7 +203,9 @@ def revoke(url: str, handle: str | None, user: str | None, yes: bool, key_file: 
 @click.option("--limit", type=click.IntRange(min=1), help="Remove at most so many.")
 @_as_json
 def purge(url: str, limit: int | None, as_json: bool) -> None:
-    """Remove expired sessions, in batches, beside a running app; for cron. Several at once share the work.
+    """Remove expired sessions from the store.
+
+    In batches, beside a running app, and for cron; several at once share the work.
 
     Redis, Valkey and MongoDB expire by themselves: there it removes nothing, or little.
     """
@@ -211,7 +221,7 @@ def purge(url: str, limit: int | None, as_json: bool) -> None:
 @_url
 @_as_json
 def stats(url: str, as_json: bool) -> None:
-    """Count the live records: all, those of a user, and their bytes."""
+    """Count the live records and their bytes."""
     records = with_user = size = largest = 0
     with _opened(url) as manager, _progress("counted") as report:
         for record in manager.all_records():
@@ -227,8 +237,10 @@ def stats(url: str, as_json: bool) -> None:
 @_url
 @_as_json
 def doctor(url: str, as_json: bool) -> None:
-    """Try the store, time each step, and say what is wrong: connect and ask the server about itself, create, read,
-    replace, race sixteen writers of whom one may win, delete. Warnings alone leave the exit code at 0.
+    """Try the store, and say what is wrong.
+
+    It connects and asks the server about itself, creates a record, reads it, replaces it, lets sixteen writers race of
+    whom one may win, deletes it, and times each step. Problems make the exit code 1, warnings do not.
     """
     problems = 0
     with _opened(url) as manager:
