@@ -19,7 +19,7 @@ PACKAGE = "wsgisession"
 # From the top down. A module imports only from lines below its own; what is not built yet may stand here.
 PLAN = """
     testing
-    testing.contract
+    testing.clients testing.clock testing.contract
     testing.records
     testing.workbench
 
