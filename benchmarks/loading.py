@@ -6,13 +6,29 @@ import sqlite3
 from collections.abc import Iterator
 
 import psycopg
+import redis
 
-from wsgisession.stores import open_store
+from wsgisession import SessionManager
+from wsgisession.stores import Record, open_store
+from wsgisession.stores.redis import _packed
 
-DATA = b'{"cart":["' + b"x" * 180 + b'"]}'
+SECRET = "a secret for the benchmarks alone"
 
 Row = tuple[str, str | None, float, float]
 """Handle, user, ttl, and when it expires."""
+
+
+def data() -> bytes:
+    """Return what the library stores for a session of about 250 bytes."""
+    manager = SessionManager(secret=SECRET)
+    session = manager.open("", None)
+    session.login("ada", cart=["x" * 100], csrf="y" * 43)
+    manager.commit(session)
+    (record,) = manager.all_records()
+    return record.data
+
+
+DATA = data()
 
 
 def rows(count: int, *, per_user: int | None, ttl: float, now: float) -> Iterator[Row]:
@@ -36,6 +52,20 @@ def load_postgresql(url: str, loaded: Iterator[Row]) -> None:
         )
         connection.execute("DROP TABLE t")
         connection.execute("VACUUM ANALYZE session")
+
+
+def load_redis(url: str, loaded: Iterator[Row]) -> None:
+    with redis.Redis.from_url(url) as client:
+        pipeline = client.pipeline(transaction=False)
+        for handle, user, ttl, expires_at in loaded:
+            name, last = user or "", round((expires_at + ttl) * 1000)
+            value = _packed(Record(DATA, ttl, name), "A" * 8, expires=round(expires_at * 1000))
+            pipeline.set(f"sess:{handle}", value, px=round(ttl * 1000))
+            pipeline.zadd(f"sess-user:{name}", {handle: last})
+            pipeline.pexpire(f"sess-user:{name}", round(2 * ttl * 1000))
+            if len(pipeline) > 10_000:
+                pipeline.execute()
+        pipeline.execute()
 
 
 def load_sqlite(url: str, loaded: Iterator[Row]) -> None:

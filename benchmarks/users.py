@@ -44,8 +44,9 @@ class Plain:
         self.client = redis.Redis.from_url(url)
         for size, users in SIZES.items():
             for user, number in itertools.product(range(users), range(size)):
-                self.client.set(f"plain:{size}-{user}-{number}", DATA, ex=int(TTL))
-                self.client.sadd(f"plain-user:{size}-u{user}", f"{size}-{user}-{number}")
+                handle = f"{size}-{user}-{number}".ljust(43, "x")
+                self.client.set(f"plain:{handle}", DATA, ex=int(TTL))
+                self.client.sadd(f"plain-user:{size}-u{user}", handle)
 
     def sessions_for(self, user: str) -> list[Any]:
         return [self.client.get(b"plain:" + handle) for handle in self.client.smembers(f"plain-user:{user}")]
@@ -87,7 +88,7 @@ def sizes(url: str) -> None:
         for size in SIZES:
             ours = client.memory_usage(f"sess-user:{size}-u0", samples=0)
             plain = client.memory_usage(f"plain-user:{size}-u0", samples=0)
-            print(f"index of a user with {size} sessions in Redis: {ours} bytes; the plain set {plain}")
+            print(f"index of a user with {size} session(s) in Redis: {ours} bytes; the plain set {plain}")
         print(f"Redis in all: {int(client.info('memory')['used_memory']):,} bytes")
 
 
