@@ -155,6 +155,13 @@ def test_sessions_in_another_database_are_found(start_server):
     elsewhere.close()
 
 
+def test_a_user_who_may_not_ask_the_server_about_itself_may_use_it(start_server):
+    server = start_server(servers.Redis)
+    server.call("ACL", "SETUSER", "app", "on", ">hidden", "~*", "+@all", "-info")
+    found = found_in(server.url.replace("//", "//app:hidden@"))
+    assert re.fullmatch(r"warning: redis://\S+ forbids a command or a key to the store's user: extend its ACL", found)
+
+
 def test_each_master_of_a_cluster_is_looked_at(redis_cluster):
     assert found_in(redis_cluster.url) == ""
     node = redis_cluster.nodes[1]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .errors import StoreError
 from .stores import Record, Store
@@ -61,9 +62,13 @@ def _tried(step: Callable[[], list[Finding] | None]) -> Step:
     try:
         findings, failed = step() or [], False
     except StoreError as error:
-        fact, _, cure = str(error).partition(": ")
-        findings, failed = [Finding("problem", fact, cure)], True
+        findings, failed = [_finding("problem", error)], True
     return Step(step.__name__, time.perf_counter() - began, findings, failed)
+
+
+def _finding(level: Literal["problem", "warning"], error: StoreError) -> Finding:
+    fact, _, cure = str(error).partition(": ")
+    return Finding(level, fact, cure)
 
 
 class _Patient:
@@ -75,7 +80,11 @@ class _Patient:
         self._record = Record(b'{"doctor":0}', _TTL)
 
     def connect(self) -> list[Finding]:
-        return self._store.diagnose(now=self._clock())
+        try:
+            return self._store.diagnose(now=self._clock())
+        except StoreError as error:
+            self._load()  # where that fails too, the store is out of reach
+            return [_finding("warning", error)]
 
     def create(self) -> None:
         self._keep(self._store.create(self._handle, self._record, now=self._clock()))
