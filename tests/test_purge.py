@@ -67,7 +67,6 @@ def test_a_writer_goes_on_beside_a_purge(full_store):
         if not purger.is_alive():
             break
     purger.join()
-    assert len(waits) > 5
     assert max(waits) < 1.5  # the stores' timeouts are 2 and 5
 
 
