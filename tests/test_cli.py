@@ -211,3 +211,10 @@ def test_every_store_is_served(store_url):
     assert counted["records"] == counted["with_user"] == (2 if is_shared else 0)
     assert {one["handle"] for one in lines("list", store_url)} == (set(handles) if is_shared else set())
     assert lines("purge", store_url, "--limit", "5") == [{"purged": 0}]
+
+
+def test_the_page_of_the_docs_names_every_command():
+    page = (ROOT / "docs" / "operating.md").read_text()
+    assert re.findall(r"^\| `(\w+)(?: \[URL\].*)?` \|", page, re.MULTILINE) == sorted(
+        main.commands, key=["secret", "init", "list", "show", "revoke", "purge", "stats", "doctor"].index
+    )

@@ -26,6 +26,7 @@ need pytest.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .clients import logged_in
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["FakeClock", "SharedStoreContract", "StoreContract", "logged_in"]
 
 
+if pytest := sys.modules.get("pytest"):  # only what is imported afterwards has its assertions explained
+    pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("contract", "records", "workbench")))
+
+
 def __getattr__(name: str) -> Any:
     if name not in ("SharedStoreContract", "StoreContract"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import pytest  # which the tests of an app may do without
-
-    # Only what is imported afterwards has its assertions explained.
-    pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("contract", "records", "workbench")))
-    from . import contract
+    from . import contract  # which needs pytest, as the tests of an app may not
 
     return getattr(contract, name)
