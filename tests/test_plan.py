@@ -19,7 +19,7 @@ PACKAGE = "wsgisession"
 # From the top down. A module imports only from lines below its own; what is not built yet may stand here.
 PLAN = """
     testing
-    testing.contract
+    testing.clients testing.clock testing.contract
     testing.records
     testing.workbench
 
@@ -32,7 +32,7 @@ PLAN = """
     django.carry_over
     django.settings
     access flask_settings
-    environ doctor moving
+    environ doctor moving tables
     manager
     lifecycle options
     succession replies listing
@@ -41,9 +41,10 @@ PLAN = """
     stores
     stores.memory stores.sqlite stores.redis stores.postgresql stores.mongodb
     stores.libpq stores.redis_wire
+    stores.redis_diagnosis stores.postgresql_diagnosis stores.mongodb_diagnosis stores.sqlite_diagnosis
     stores.redis_url
     session cookies signing codec merge headers events timeouts stores.base
-    content
+    content stores.findings
 
     errors
 """

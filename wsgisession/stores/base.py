@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import msgspec
 
 from ..errors import ConfigurationError
+from .findings import Finding
 
 T = TypeVar("T")
 
@@ -117,6 +118,13 @@ class Store(ABC):
     def ddl(self) -> str | None:
         """The SQL that `prepare` runs, for a role that may; None where there is none to show."""
         return None
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look for what is bad for sessions on the server, changing nothing: for an operator, never in a request.
+
+        :param now: the application's clock, which the server's is compared with.
+        """
+        return []
 
     @abstractmethod
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .base import PerProcess, Record, Store, StoreURL, positive
+from .findings import Finding
 
 _SWEPT_AT_ONCE = 8
 
@@ -132,6 +133,11 @@ class MemoryStore(Store):
                     break
                 removed += self._sweep_next(now)
         return removed
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Say that nobody else sees these sessions."""
+        cure = 'take a store that processes share, such as "sqlite:///sessions.db", where there is more than one'
+        return [Finding("warning", "memory:// keeps sessions in one process, and this one sees no other's", cure)]
 
     def close(self) -> None:
         """Do nothing: there are no connections, and the records stay."""

@@ -22,7 +22,9 @@ from pymongo import MongoClient, ReadPreference, uri_parser
 from pymongo.driver_info import DriverInfo
 
 from ..errors import ConfigurationError, StoreError
+from . import mongodb_diagnosis as diagnosis
 from .base import PerProcess, Record, Store, StoreURL, identifier, restart_is_due, seconds
+from .findings import Finding
 
 Document = dict[str, Any]
 
@@ -167,6 +169,14 @@ class MongoDBStore(Store):
         """
         with self._calling(max(_PREPARE_SECONDS, self._timeout)) as client:
             client.create_indexes()
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at the server's role and clock, and at the indexes of the collection."""
+        with self._calling() as client:
+            hello = client.sessions.database.command("hello")
+            indexes = list(client.sessions.list_indexes())
+        of_indexes = diagnosis.of_indexes(indexes, collection=self._collection)
+        return [*diagnosis.of_server(hello, now=now), *of_indexes]
 
     def close(self) -> None:
         """Close this process's connections. A call that is under way in another thread fails."""

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from time import monotonic
 
 from ..errors import StoreError
+from . import postgresql_diagnosis as diagnosis
 from .base import PerProcess, Record, Store, StoreURL, identifier, positive, seconds
+from .findings import Finding
 from .libpq import AllBusyError, ConnDict, PGresult, Pool, Value, errors, number, parsed
 
 _INCOMPLETE = (errors.UndefinedTable, errors.UndefinedColumn)
@@ -148,6 +150,20 @@ class PostgreSQLStore(Store):
         except (errors.Error, OSError) as error:
             raise self._failure(error) from error
 
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at the server's role and clock, and at the table: its columns, its indexes, its time zones."""
+        table, server = self._sql.table, self._run(diagnosis.SERVER)
+        found = self._run(diagnosis.COLUMNS, table)
+        indexed = {_text(found, row, 0): bool(number(found.get_value(row, 1))) for row in range(found.ntuples)}
+        findings = [
+            *diagnosis.of_server(bool(number(server.get_value(0, 0))), number(server.get_value(0, 1)), now=now),
+            *diagnosis.of_columns(indexed, table=table),
+        ]
+        if {"expire", "expires_at"} <= indexed.keys():
+            strays = number(self._run(diagnosis.strays(table)).get_value(0, 0))
+            findings.extend(diagnosis.of_strays(strays, table=table))
+        return findings
+
     def close(self) -> None:
         """Close this process's connections, those in use as soon as their call is over."""
         pool = self._pool.take()
@@ -204,6 +220,7 @@ class _Statements:
         row = "sess, ttl, user_id, expires_at"
         digest = "sha256(convert_to(sess::text, 'UTF8'))"
 
+        self.table = name
         self.read = f"SELECT {row} FROM {name} WHERE sid = $1 AND expires_at > $2::float8".encode()
         self.load = f"""
             WITH restarted AS (
