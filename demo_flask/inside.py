@@ -22,8 +22,8 @@ def change_deep_inside() -> None:
 
 
 def change_and_change_back() -> None:
-    session["number"] = session.get("number", 0) + 1
-    session["number"] -= 1
+    session["other"] = 1
+    del session["other"]
 
 
 def get_new_id() -> None:
@@ -44,7 +44,7 @@ ACTIONS: dict[str, tuple[Callable[[], None], str, str]] = {
     "read": (read, "Read", 'session.get("number")'),
     "change": (change, "Change", 'session["number"] += 1'),
     "deep": (change_deep_inside, "Change deep inside", 'session["tree"]["branches"][0].append("leaf")'),
-    "back": (change_and_change_back, "Change and change back", 'session["number"] += 1; session["number"] -= 1'),
+    "back": (change_and_change_back, "Change and change back", 'session["other"] = 1; del session["other"]'),
     "id": (get_new_id, "Get a new ID", "session.regenerate()"),
     "keep": (keep_or_forget, "Keep or forget the cookie", "session.permanent = not session.permanent"),
     "end": (end_and_write, "End and write", 'session.destroy(); session["number"] = 1'),

@@ -35,7 +35,7 @@ class Users:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._hasher = PasswordHasher()
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's advice
         self._nobodys = self._hasher.hash("nobody's")
         file.parent.mkdir(mode=0o700, exist_ok=True)
         file.touch(mode=0o600)
