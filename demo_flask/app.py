@@ -54,7 +54,7 @@ def create_app(**settings: Any) -> Flask:
     FlaskSessions(app)
     CSRFProtect(app)
     live.socketio.init_app(app)
-    app.extensions["users"] = Users(app.config["USERS"])
+    app.extensions["users"] = Users(Path(app.config["USERS"]))
     for pages in (account, cart, devices, admin, live, inside, fixation):
         app.register_blueprint(pages.pages)
     app.add_url_rule("/", "home", home)

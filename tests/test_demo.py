@@ -387,7 +387,7 @@ def test_the_socket_of_a_session_that_has_ended_counts_nothing(demo):
     visitor.sign_up("Vera")
     socket = socket_of(demo, visitor)
     visitor.sign_out()
-    assert answer_to('421["count"]', socket, begins="431") == "431[null]"
+    assert answer_to('421["count"]', socket, begins="431") == "431[]"
     socket.close()
 
 

@@ -41,7 +41,7 @@ if (counter) {
     if (data.startsWith("40")) show("connected", true);
     if (data.startsWith("431")) {
       const [answer] = JSON.parse(data.slice(3));
-      if (answer === null) show("This session has ended.", false);
+      if (answer === undefined) show("This session has ended.", false);
       else count.value = answer;
     }
   };
