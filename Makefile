@@ -6,9 +6,12 @@ ARGS ?=
 MONGODB_PYTHONS = $(PYTHON) python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python)
 MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
 
+# The tests in a browser take the first of these that is there; where none is, Debian's is installed.
+BROWSERS = chromium chromium-browser google-chrome google-chrome-stable $(WSGISESSION_TEST_CHROMIUM)
+
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test check wheel demo clean
+.PHONY: help test check wheel demo browser clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
@@ -16,7 +19,7 @@ help:
 	@echo 'make demo     run the demonstration'
 	@echo 'make clean    remove all that these made'
 
-test: .venv/test $(MONGODB)
+test: .venv/test $(MONGODB) browser
 	.venv/bin/python -m pytest $(ARGS)
 
 check: .venv/check wheel
@@ -34,6 +37,14 @@ wheel: .venv/check
 
 demo: .venv/demo
 	.venv/bin/python -m demo_flask
+
+browser:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else \
+	    echo 'No browser was found: the tests in one will fail, and say what to do.'; \
+	fi
 
 clean:
 	rm -rf .venv .venv-mongodb build dist *.egg-info .hypothesis .*_cache
