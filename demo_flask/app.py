@@ -73,6 +73,8 @@ def home() -> str:
 def protect(response: Response) -> Response:
     """Add the headers of every response; no page stays in the browser's cache, for the next one at this machine."""
     response.headers.extend(HEADERS)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     if request.endpoint != "static":
         response.cache_control.no_store = True
     return response
