@@ -22,6 +22,7 @@ import pytest
 import simple_websocket
 
 from demo_flask.app import create_app
+from demo_flask.devices import device_name
 from tests.servers import ROOT, Server
 from tests.web import NO_ANSWER, SECONDS, SECRET, Browser, is_alive, until
 from wsgisession import open_store
@@ -180,6 +181,21 @@ def test_a_user_ends_all_devices_but_this_one(demo):
     assert "2 other devices are signed out" in desk.submit("/devices/end-others", of="/devices")
     assert {greeting_on(each.get("/")) for each in others} == {"Hello, stranger"}
     assert greeting_on(desk.get("/")) == "Hello, Dorothy"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36", "Chrome on Linux"),
+        ("Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36", "Chrome on Android"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/156.0 Safari/537.36 Edg/156.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1", "Safari on iPhone"),
+        ("curl/8.9.1", "curl/8.9.1"),
+        (None, "Unknown program"),
+    ],
+)
+def test_a_device_has_the_name_that_people_give_it(user_agent, name):
+    assert device_name(user_agent) == name
 
 
 def test_a_user_cannot_end_a_session_of_somebody_else(demo):
