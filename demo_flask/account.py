@@ -106,6 +106,7 @@ def fresh_login_required(view: Callable[..., Any]) -> Callable[..., Any]:
         at = session.authenticated_at
         if at is not None and datetime.now(timezone.utc) - at < current_app.config["FRESH_FOR"]:
             return view(*args, **kwargs)
-        return redirect(url_for("account.confirm", next=request.path), 303)
+        page = request.path if request.method == "GET" else urlsplit(request.referrer or "/").path
+        return redirect(url_for("account.confirm", next=page), 303)
 
     return guarded
