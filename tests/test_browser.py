@@ -228,6 +228,7 @@ def test_the_clocks_run_down_and_then_the_session_is_over(visit):
         expect(idle).to_have_text("over: click anywhere")
         page.get_by_role("link", name="wsgisession").click()
         expect(heading(page)).to_have_text("Hello, stranger")
+        page.close()  # before its server ends
 
 
 def test_a_form_without_its_token_is_refused(visit):
@@ -325,7 +326,7 @@ def serve_tls(tmp_path) -> Iterator[Callable[[str], str]]:
         yield serve
 
 
-def test_a_host_cookie_is_set_and_removed_over_tls(visit, serve_tls, tmp_path):
+def test_a_host_cookie_is_set_and_removed_over_tls(serve_tls, visit, tmp_path):
     page = visit(
         serve_tls(f"demo_flask.app:create_app(SESSION_COOKIE_NAME='__Host-sid', USERS='{tmp_path / 'users.db'}')")
     )
@@ -338,7 +339,7 @@ def test_a_host_cookie_is_set_and_removed_over_tls(visit, serve_tls, tmp_path):
     sign_out(page)
 
 
-def test_a_partitioned_cookie_is_another_one_in_each_site_that_frames_it(visit, serve_tls):
+def test_a_partitioned_cookie_is_another_one_in_each_site_that_frames_it(serve_tls, visit):
     url = serve_tls("tests.apps.framed:app")
     page = visit(url)
     framing = url.replace("127.0.0.1", "localhost") + "/framing"
