@@ -1,6 +1,6 @@
 "use strict";
 
-// A page out of the browser's memory may be from before a sign-out: ask the server.
+// Going back may bring a page out of the browser's memory, no-store or not, from before the session was ended: ask.
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 
 // Send a form several times in the same moment, as several tabs would.
