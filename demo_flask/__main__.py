@@ -14,12 +14,12 @@ INSTANCE = Path(__file__).resolve().with_name("instance")
 WELCOME = """\
 The demonstration is at {url}
 
-  - Log in, put something into the cart, look at which worker answers.
-  - Stop it with Ctrl-C and start it again, or kill a worker: you are still logged in.
-  - Log in from a second browser, and end that session from the first.
-  - Log out: every copy of the old cookie is worth nothing.
+  - Sign up, fill the cart, and look at the receipt beside each page: what it asked of the store, and why.
+  - Stop it with Ctrl-C and start it again, or kill a worker: you are still signed in.
+  - Sign in from a second browser, and end that session from the first.
 
-STORE=redis://localhost:6379/0 (or any other store's URL) keeps the sessions elsewhere.
+STORE=redis://localhost:6379/0 (or any other store's URL) keeps the sessions elsewhere; IDLE_TIMEOUT=20 ends them after
+so many seconds without a click.
 """
 
 
@@ -47,9 +47,11 @@ def main() -> None:
     listener.set_inheritable(True)
     host, port = listener.getsockname()
     print(WELCOME.format(url=f"http://{host}:{port}/"), flush=True)  # noqa: T201
-    options = ["--workers=2", f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
+    # Threads, because a WebSocket keeps one for as long as its page is open; Ctrl-C does not wait for it.
+    workers = ["--workers=2", "--threads=32", "--graceful-timeout=1"]
+    options = [*workers, f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
     # In place of this process: Ctrl-C goes to gunicorn, which stops its workers.
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *options, "demo_flask.app:app"])
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *options, "demo_flask.app:create_app()"])
 
 
 main()
