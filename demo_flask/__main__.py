@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ The demonstration is at {url}
   - Sign up, fill the cart, and look at the receipt beside each page: what it asked of the store, and why.
   - Stop it with Ctrl-C and start it again, or kill a worker: you are still signed in.
   - Sign in from a second browser, and end that session from the first.
+  - See what an operator sees: curl {url}metrics
 
 STORE=redis://localhost:6379/0 (or any other store's URL) keeps the sessions elsewhere; IDLE_TIMEOUT=20 ends them after
 so many seconds without a click.
@@ -31,6 +33,12 @@ def kept_secret(file: Path) -> str:
     return file.read_text()
 
 
+def emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
 def listening_socket() -> socket.socket:
     """Listen on port 8000 of this machine, or on any that is free where that is taken."""
     try:
@@ -43,6 +51,7 @@ def main() -> None:
     INSTANCE.mkdir(mode=0o700, exist_ok=True)
     os.environ.setdefault("SESSION_SECRET", kept_secret(INSTANCE / "secret"))
     os.environ.setdefault("STORE", f"sqlite:///{quote(str(INSTANCE))}/sessions.db")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(emptied(INSTANCE / "figures"))  # of all workers: see /metrics
     listener = listening_socket()
     listener.set_inheritable(True)
     host, port = listener.getsockname()

@@ -12,10 +12,13 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request, session
 from flask_wtf import CSRFProtect
+from prometheus_client import CollectorRegistry
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from wsgisession import open_store
 from wsgisession.flask import FlaskSessions
+from wsgisession.metrics import Metrics
+from wsgisession.observed import ObservedStore
 
 from . import account, admin, cart, devices, fixation, inside, live, receipt
 from .users import Users
@@ -42,7 +45,6 @@ def create_app(**settings: Any) -> Flask:
         SESSION_ABSOLUTE_TIMEOUT=timedelta(hours=8),
         SESSION_TRACK_CLIENT=True,
         SESSION_ON_STORE_ERROR="unavailable",
-        SESSION_ON_EVENT=receipt.note_event,
         SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=timedelta(days=14),
         FRESH_FOR=timedelta(minutes=10),
@@ -50,7 +52,9 @@ def create_app(**settings: Any) -> Flask:
         USERS=Path(app.instance_path) / "users.db",
     )
     app.config.update(settings)
-    app.config["SESSION_STORE"] = receipt.MeteredStore(open_store(app.config["SESSION_STORE"]))
+    metrics = Metrics(CollectorRegistry())
+    app.config["SESSION_STORE"] = ObservedStore(metrics.observed(app.config["SESSION_STORE"]), receipt.metered)
+    app.config["SESSION_ON_EVENT"] = [metrics, receipt.note_event]
     FlaskSessions(app)
     CSRFProtect(app)
     live.socketio.init_app(app)
@@ -58,6 +62,7 @@ def create_app(**settings: Any) -> Flask:
     for pages in (account, cart, devices, admin, live, inside, fixation):
         app.register_blueprint(pages.pages)
     app.add_url_rule("/", "home", home)
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": metrics.app})  # type: ignore[method-assign]
     app.after_request(protect)
     app.after_request(receipt.append)
     app.register_error_handler(HTTPException, refuse)

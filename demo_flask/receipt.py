@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, TypeVar
 
 from flask import Response, current_app, g, has_request_context
 
 from wsgisession import SessionEvent, SessionManager
-from wsgisession.stores import Record, Store, StoreURL
-
-T = TypeVar("T")
 
 # The first of these that happened is why the response has its cookie, or has none.
 REASONS = {
@@ -84,51 +81,11 @@ def append(response: Response) -> Response:
     return response
 
 
-class MeteredStore(Store):
-    """A store that notes on the request's receipt what it is asked."""
-
-    def __init__(self, inner: Store) -> None:
-        self.inner = inner
-        self.shared = inner.shared  # type: ignore[misc]
-
-    @classmethod
-    def from_url(cls, url: StoreURL) -> MeteredStore:
-        raise TypeError("it stands before a store, and has no URL")
-
-    def load(self, handle: str, **options: Any) -> Record | None:
-        return metered("load", lambda: self.inner.load(handle, **options))
-
-    def create(self, handle: str, record: Record, **options: Any) -> Record | None:
-        return metered("create", lambda: self.inner.create(handle, record, **options))
-
-    def replace(self, handle: str, record: Record, **options: Any) -> Record | None:
-        return metered("replace", lambda: self.inner.replace(handle, record, **options))
-
-    def touch(self, handle: str, **options: Any) -> bool:
-        return metered("touch", lambda: self.inner.touch(handle, **options))
-
-    def delete(self, handle: str, **options: Any) -> bool:
-        return metered("delete", lambda: self.inner.delete(handle, **options))
-
-    def find_user(self, user_id: str, **options: Any) -> list[tuple[str, Record]]:
-        return metered("find_user", lambda: self.inner.find_user(user_id, **options))
-
-    def delete_user(self, user_id: str, **options: Any) -> list[str]:
-        return metered("delete_user", lambda: self.inner.delete_user(user_id, **options))
-
-    def scan(self, **options: Any) -> Iterator[tuple[str, Record]]:
-        return metered("scan", lambda: self.inner.scan(**options))
-
-    def purge(self, **options: Any) -> int:
-        return metered("purge", lambda: self.inner.purge(**options))
-
-    def close(self) -> None:
-        self.inner.close()
-
-
-def metered(verb: str, call: Callable[[], T]) -> T:
+@contextmanager
+def metered(verb: str, store: str) -> Iterator[None]:
+    """Note a call of the store on the request's receipt."""
     began = time.perf_counter()
     try:
-        return call()
+        yield
     finally:
         current().calls.append((verb, (time.perf_counter() - began) * 1000))

@@ -130,6 +130,13 @@ def own_demo() -> Iterator[Demo]:
     yield from started()
 
 
+def test_it_shows_an_operator_its_figures(demo):
+    Browser(demo.url).get("/")
+    figures = Browser(demo.url).get("/metrics")
+    assert 'wsgisession_events_total{event="created",reason=""}' in figures
+    assert 'wsgisession_store_duration_seconds_count{store="sqlite",verb="create"}' in figures
+
+
 def test_it_counts_visits(demo):
     browser = Browser(demo.url)
     assert "visit number 1 of" in browser.get("/")
@@ -446,7 +453,7 @@ def test_it_keeps_its_sessions_in_the_store_that_is_named(redis_url):
         before = count_in(redis_url)
         Browser(demo.url).get("/")
         assert count_in(redis_url) == before + 1
-        assert {file.name for file in demo.instance.iterdir()} == {"secret", "users.db"}
+        assert {file.name for file in demo.instance.iterdir()} == {"secret", "users.db", "figures"}
 
 
 def count_in(url: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .stores import Record, Store, StoreURL, open_store
+from .stores.findings import Finding
 
 Observer = Callable[[str, str], AbstractContextManager[object]]
 """Called with a verb and the kind of store ("redis"); returns what the call is made in. It must not fail."""
@@ -83,6 +84,10 @@ class ObservedStore(Store):
     def prepare(self) -> None:
         """Create what the store needs on its server."""
         self._store.prepare()
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look for what is bad for sessions on the server."""
+        return self._store.diagnose(now=now)
 
     @property
     def ddl(self) -> str | None:
