@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of, session_named
 from .errors import StoreError
-from .headers import Headers, with_reply
+from .headers import READ, Headers, with_reply
 from .manager import SessionManager
 from .session import Session
 
@@ -56,11 +56,12 @@ class SessionMiddleware:
             body = self.app(environ, response.start)
         except BaseException as error:
             return response.failed(error)
-        held = response.held
-        if session.state is None and type(body) is list and self._is_lazy and held and environ.get(KEY) is session:
-            # The fast path: nobody touched the session, and nobody can any more. The response leaves as it came.
+        held, state = response.held, session.state
+        is_only_read = state is None or state.is_only_read
+        if is_only_read and self._is_lazy and held and type(body) is list and environ.get(KEY) is session:
+            # The fast path: nobody changed the session, and nobody can any more. The response leaves as it came.
             session.is_sealed = True
-            start_response(*held)
+            start_response(held[0], with_reply(held[1], READ) if session.is_accessed else held[1])
             return body
         return response.with_body(body)
 
