@@ -94,9 +94,10 @@ class _Response:
             watched = _Body(self, body)
             return watched.begun() if self._environ.get("SERVER_SOFTWARE") in _IMPATIENT else watched
         try:
-            self.send_headers()
-            if self._session.state is not None:
-                self._manager.finish(self._session)
+            if self.headers_sent:
+                self._manager.finish(self._session)  # what the app changed since its first write()
+            else:
+                self.send_headers()
         except BaseException as error:
             _close(body)
             return self.failed(error)
