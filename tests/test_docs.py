@@ -84,3 +84,20 @@ def test_its_commands_are_those_of_the_command_line(page):
         r"\bwsgisession (?!\|)([a-z]+)\b[^`\n]*(?:URL|sqlite:|redis:|postgresql:|mongodb:)", page.read_text()
     ):
         assert command in main.commands, command
+
+
+@pytest.mark.parametrize(
+    "duty", ["CSRF", "https", "HSTS", "Ask again", "Call `login`", "revoke_user", "single sign-on"]
+)
+def test_security_60_the_guide_names_what_is_left_to_the_app(duty):
+    assert duty in (DOCS / "security.md").read_text().split("## What the app must do")[1]
+
+
+LIMITS = [("AAL1", "your choice", "30 days"), ("AAL2", "1 hour", "24 hours"), ("AAL3", "15 minutes", "12 hours")]
+
+
+@pytest.mark.parametrize(("level", "idle", "absolute"), LIMITS)
+def test_security_28_the_guide_has_the_limits_of_the_standards(level, idle, absolute):
+    (row,) = re.findall(rf"^\| NIST SP 800-63B-4, {level} \|(.*)$", (DOCS / "timeouts.md").read_text(), re.MULTILINE)
+    assert idle in row
+    assert absolute in row
