@@ -30,9 +30,11 @@ PLAN = """
     manager
     lifecycle options
     succession replies listing
-    records encryption decisions
+    records encryption decisions express
+    express_cookies
 
     stores
+    stores.redis_express stores.postgresql_express stores.mongodb_express
     stores.memory stores.sqlite stores.redis stores.postgresql stores.mongodb
     stores.libpq stores.redis_wire
     stores.redis_url

@@ -40,10 +40,17 @@ class Events:
 
     :param listener: called with each event; what it raises is logged and goes no further.
     :param clock: returns seconds since the epoch.
+    :param shown: returns what the log may say in place of a handle.
     """
 
-    def __init__(self, listener: Callable[[SessionEvent], object] | None, *, clock: Callable[[], float]) -> None:
-        self._listener, self._clock = listener, clock
+    def __init__(
+        self,
+        listener: Callable[[SessionEvent], object] | None,
+        *,
+        clock: Callable[[], float],
+        shown: Callable[[str], str] = str,
+    ) -> None:
+        self._listener, self._clock, self.shown = listener, clock, shown
 
     def emit(
         self, name: str, handle: str | None = None, *, reason: str | None = None, detail: str | None = None
@@ -51,9 +58,8 @@ class Events:
         """Tell that it happened."""
         level = _LEVELS.get(name, logging.DEBUG)
         if logger.isEnabledFor(level):
-            logger.log(
-                level, "session %s: %s%s", name, handle or "-", "".join(f" ({x})" for x in (reason, detail) if x)
-            )
+            more = "".join(f" ({x})" for x in (reason, detail) if x)
+            logger.log(level, "session %s: %s%s", name, self.shown(handle) if handle else "-", more)
         if self._listener is None:
             return
         event = SessionEvent(name, handle, datetime.fromtimestamp(self._clock(), timezone.utc), reason, detail)

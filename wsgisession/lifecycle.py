@@ -106,6 +106,20 @@ class Lifecycle:
             self._cookies.options_of(own), own, check=lambda options: options.check_name(name), now=self._clock
         )
 
+    def settle_cookie(self, state: State, *, scheme: str, host: str) -> None:
+        """Let a new record say whether its cookie is Secure: Node.js has no "auto", and makes its cookie from that."""
+        if state.record is not None and not state.unsent:
+            return
+        cookie = self.new_cookie(state) if state.cookie is None else state.cookie
+        if cookie.secure == "auto" and self._cookies.is_secure(cookie.options, scheme, host):
+            changed = cookie.changed or state.record is not None
+            cookie.set("secure", True)
+            state.cookie, cookie.changed = cookie, changed
+
+    def shown(self, handle: str) -> str:
+        """Return what may be said of a record in a log or a repr."""
+        return self._signer.shown(handle)
+
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
         record = state.record
@@ -199,7 +213,7 @@ class Lifecycle:
                 self._succession.create(state, self._content(state, text))
             elif state.renewing and not state.moved:
                 self._succession.renew(state, self._content(state, text))
-            elif text is not None:
+            elif text is not None or state.cookie_changed:
                 self.replace(state, text)
             self.end_superseded(state)
 
@@ -289,3 +303,15 @@ class Lifecycle:
             cookie=content.cookie if state.cookie is None else state.cookie.own or None,
             client=state.client or content.client,
         )
+
+
+def indexed_user(state: State) -> str | None:
+    """Return whose session the store knows this to be; at a login, nobody's yet."""
+    if state.record is None or state.authenticated:
+        return None if state.authenticated or not state.superseded else _user_of(state.superseded[-1].record)
+    return _user_of(state.record)
+
+
+def _user_of(record: Any) -> str | None:
+    user: str | None = record.user_id
+    return user

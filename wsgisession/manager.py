@@ -14,26 +14,29 @@ from .decisions import Facts, Send, Write, decide
 from .errors import SessionGone
 from .events import Events, SessionEvent, logger
 from .headers import NOTHING, Reply
-from .lifecycle import Lifecycle
+from .lifecycle import Lifecycle, indexed_user
 from .listing import SessionInfo, capped, info_of
 from .options import (
+    absolute_for,
     check_callables,
     check_choice,
     check_flags,
+    check_format,
     check_limit,
-    codec_for,
+    codec_and_store,
     cookie_options,
     given_or_environment,
     opened_store,
+    signer_for,
     user_keys,
 )
 from .records import Records, user_text
 from .replies import CookieWriter
 from .session import Session, State, first_user
-from .signing import IDSigner, parse_secrets
+from .signing import parse_secrets
 from .stores import Record, Store
 from .succession import Succession
-from .timeouts import Duration, Timeouts
+from .timeouts import DAY, THIRTY_DAYS, Duration, Timeouts
 
 S = TypeVar("S", bound=Session)
 
@@ -49,13 +52,15 @@ class SessionManager:
     :param secret: the first signs cookies, all verify; left out: the environment's ``SESSION_SECRET``.
     :param store: a URL or a `Store`.
     :param name: the cookie's name.
+    :param format: ``"native"``, or ``"express"`` to share cookies and records with express-session and its stores.
     :param resave: write an unmodified session back all the same.
     :param save_uninitialized: store, and set a cookie for, a new session that nobody wrote to.
     :param rolling: send the cookie again on every response, after one look whether the session is still there.
     :param unset: what setting the environ's session to None does: ``"keep"`` or ``"destroy"`` the record.
     :param cookie: a `CookieOptions`, or a dict of the same names.
     :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day.
-    :param absolute_timeout: seconds or a timedelta from creation or login; None for no limit.
+    :param absolute_timeout: seconds or a timedelta from creation or login; None for no limit, as is left out with
+        ``format="express"``.
     :param touch_after: how much of the idle timeout may pass before a read restarts it; default 5 % of it.
     :param renewal_timeout: seconds or a timedelta after which an active session gets a new ID; None for never.
     :param renewal_grace: how long the old ID is answered after its renewal, so that parallel requests go on.
@@ -81,13 +86,14 @@ class SessionManager:
         secret: str | bytes | Sequence[str | bytes] | None = None,
         store: str | Store = "memory://",
         name: str = "sid",
+        format: Literal["native", "express"] = "native",
         resave: bool = False,
         save_uninitialized: bool = False,
         rolling: bool = False,
         unset: Literal["keep", "destroy"] = "keep",
         cookie: CookieOptions | Mapping[str, Any] | None = None,
         idle_timeout: Duration | None = None,
-        absolute_timeout: Duration | None = 30 * 86_400.0,
+        absolute_timeout: Duration | None = THIRTY_DAYS,
         touch_after: Duration | None = None,
         renewal_timeout: Duration | None = None,
         renewal_grace: Duration = 30.0,
@@ -105,6 +111,7 @@ class SessionManager:
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        check_format(format, renewal_timeout=renewal_timeout, encryption_key=encryption_key)
         check_choice("unset", unset, "keep", "destroy")
         check_choice("on_conflict", on_conflict, "merge", "overwrite", "refuse")
         check_choice("on_gone", on_gone, "discard", "raise")
@@ -121,21 +128,33 @@ class SessionManager:
         self._unset, self._on_gone, self._has_genid = unset, on_gone, genid is not None
         self._clock, self._random, self._genid = clock, random, genid
         self.user_keys = user_keys(user_key)
-        self.signer = IDSigner(parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
+        self._is_express = format == "express"
+        self.signer = signer_for(format, parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
         self._find_cookies = cookie_finder(name)
+        native = opened_store(store)
         self._timeouts = Timeouts.from_options(
             idle_timeout=idle_timeout,
-            absolute_timeout=absolute_timeout,
+            absolute_timeout=absolute_for(format, absolute_timeout),
             touch_after=touch_after,
             renewal_timeout=renewal_timeout,
             renewal_grace=renewal_grace,
             max_age=self.cookie.seconds,
+            unlimited=native.express_ttl if self._is_express else DAY,
         )
-        self._events = Events(on_event, clock=clock)
-        self.store = opened_store(store)
+        self._events = Events(on_event, clock=clock, shown=self.signer.shown)
+        codec, self.store = codec_and_store(
+            format,
+            native,
+            timeouts=self._timeouts,
+            cookie=self.cookie,
+            user_keys=self.user_keys,
+            max_size=max_size,
+            encryption_key=encryption_key,
+            clock=clock,
+        )
         self.records = Records(
             self.store,
-            codec_for(encryption_key, max_size=max_size),
+            codec,
             timeouts=self._timeouts,
             events=self._events,
             clock=clock,
@@ -207,13 +226,15 @@ class SessionManager:
             state = session.open()
         if dropped:
             self.lifecycle.destroy(state)
+        if self._is_express:
+            self.lifecycle.settle_cookie(state, scheme=scheme, host=host)
         text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
         state.client = None if client is None else capped(client)
-        user = _indexed_user(state)
+        user = indexed_user(state)
         try:
             self.lifecycle.write(state, decision.write, text)
-            if self._most_sessions is not None and _indexed_user(state) not in (None, user):
+            if self._most_sessions is not None and indexed_user(state) not in (None, user):
                 self._end_oldest(state)
         except SessionGone:
             self._note_gone(state)
@@ -267,7 +288,7 @@ class SessionManager:
 
     def load(self, handle: str) -> Session | None:
         """Return the session with this handle, or None. Not counted as activity of its user."""
-        loaded = self.records.load(handle, restart=False) if _is_handle(handle) else None
+        loaded = self.records.load(handle, restart=False) if self.signer.is_handle(handle) else None
         if loaded is None:
             return None
         session = Session(self.lifecycle, None)
@@ -288,7 +309,8 @@ class SessionManager:
 
     def _info(self, loaded: Loaded) -> SessionInfo:
         user_id = first_user(loaded.data, self.user_keys)
-        return info_of(loaded, user_id=user_id, deadline=self.records.deadline(loaded.content))
+        deadline = self.records.deadline(loaded.content)
+        return info_of(loaded, user_id=user_id, deadline=deadline, shown=self.signer.shown(loaded.handle))
 
     def sessions_for(self, user_id: Any) -> list[SessionInfo]:
         """Return the live sessions of a user, the one used last first."""
@@ -297,7 +319,7 @@ class SessionManager:
 
     def info(self, handle: str) -> SessionInfo | None:
         """Return what may be shown of the session with this handle, or None. Not counted as activity of its user."""
-        loaded = self.records.load(handle, restart=False) if _is_handle(handle) else None
+        loaded = self.records.load(handle, restart=False) if self.signer.is_handle(handle) else None
         return None if loaded is None else self._info(loaded)
 
     def all_sessions(self) -> Iterator[SessionInfo]:
@@ -313,7 +335,7 @@ class SessionManager:
 
         :param user_id: end it only where it is this user's (ASVS 5.0 7.5.2).
         """
-        if not _is_handle(handle) or not self._ended(handle, user_id):
+        if not self.signer.is_handle(handle) or not self._ended(handle, user_id):
             return False
         self._events.emit("revoked", handle)
         return True
@@ -386,19 +408,3 @@ class SessionManager:
             self._save_uninitialized and not state.destroyed,
             self._rolling or state.resend,
         )
-
-
-def _indexed_user(state: State) -> str | None:
-    """Return whose session the store knows this to be; at a login, nobody's yet."""
-    if state.record is None or state.authenticated:
-        return None if state.authenticated or not state.superseded else _user_of(state.superseded[-1].record)
-    return _user_of(state.record)
-
-
-def _user_of(record: Any) -> str | None:
-    user: str | None = record.user_id
-    return user
-
-
-def _is_handle(handle: str) -> bool:
-    return isinstance(handle, str) and 0 < len(handle) <= 256 and handle.isascii() and handle.isprintable()

@@ -63,7 +63,10 @@ class Records:
         touch_after = self._timeouts.touch_after if restart else None
         record = self._ask(self.store.load, handle, now=self._clock(), touch_after=touch_after)
         if record is not None:
-            return self._read(handle, record)
+            found = self._read(handle, record)
+            if restart and isinstance(found, Loaded) and not self.codec.is_dated(found.content):
+                return self.try_replace(found, found) or self.find(handle, restart=False)
+            return found
         if presented:
             self._events.emit("rejected", handle, reason="unknown")
         return None
@@ -102,7 +105,7 @@ class Records:
                 return content
             data = self.codec.parse(content.data)
         except SerializationError as error:
-            logger.warning("the record %s counts as absent: %s", handle, error)
+            logger.warning("the record %s counts as absent: %s", self._events.shown(handle), error)
             self._events.emit("rejected", handle, reason="undecodable")
             return None
         if self._clock() >= self.deadline(content):
@@ -164,7 +167,7 @@ class Records:
         if self._on_conflict == "overwrite":
             return mine._replace(handle=theirs.handle)
         self._events.emit("merged", theirs.handle)
-        data = merge(self.codec.parse(base.content.data), mine.data, theirs.data)
+        data = merge(self.codec.parse(base.content.data), self.codec.as_stored(mine.data), theirs.data)
         content = msgspec.structs.replace(
             mine.content,
             data=self.codec.dump(data),

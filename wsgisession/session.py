@@ -136,6 +136,9 @@ class Keeper(Protocol):
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
 
+    def shown(self, handle: str) -> str:
+        """Return what may be said of a record in a log or a repr."""
+
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
 
@@ -213,7 +216,7 @@ class Session(MutableMapping[str, Any]):
         state = self.state
         if state is None:
             return "<Session, not read yet>"
-        return f"<Session {state.handle or 'without a record'}>"
+        return f"<Session {self.keeper.shown(state.handle) if state.handle else 'without a record'}>"
 
     # What it is.
 
