@@ -17,7 +17,6 @@ from .headers import NOTHING, Reply
 from .lifecycle import Lifecycle, indexed_user
 from .listing import SessionInfo, capped, info_of
 from .options import (
-    absolute_for,
     check_callables,
     check_choice,
     check_flags,
@@ -28,6 +27,7 @@ from .options import (
     given_or_environment,
     opened_store,
     signer_for,
+    timeouts_for,
     user_keys,
 )
 from .records import Records, user_text
@@ -36,7 +36,7 @@ from .session import Session, State, first_user
 from .signing import parse_secrets
 from .stores import Record, Store
 from .succession import Succession
-from .timeouts import DAY, THIRTY_DAYS, Duration, Timeouts
+from .timeouts import THIRTY_DAYS, Duration, Timeouts
 
 S = TypeVar("S", bound=Session)
 
@@ -58,7 +58,8 @@ class SessionManager:
     :param rolling: send the cookie again on every response, after one look whether the session is still there.
     :param unset: what setting the environ's session to None does: ``"keep"`` or ``"destroy"`` the record.
     :param cookie: a `CookieOptions`, or a dict of the same names.
-    :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day.
+    :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day. With
+        ``format="express"`` a ``max_age`` goes before it, as at Express.
     :param absolute_timeout: seconds or a timedelta from creation or login; None for no limit, as is left out with
         ``format="express"``.
     :param touch_after: how much of the idle timeout may pass before a read restarts it; default 5 % of it.
@@ -133,13 +134,11 @@ class SessionManager:
         self._find_cookies = cookie_finder(name)
         native = opened_store(store)
         self._timeouts = Timeouts.from_options(
-            idle_timeout=idle_timeout,
-            absolute_timeout=absolute_for(format, absolute_timeout),
+            **timeouts_for(format, idle_timeout, absolute_timeout, ttl=native.express_ttl),
             touch_after=touch_after,
             renewal_timeout=renewal_timeout,
             renewal_grace=renewal_grace,
             max_age=self.cookie.seconds,
-            unlimited=native.express_ttl if self._is_express else DAY,
         )
         self._events = Events(on_event, clock=clock, shown=self.signer.shown)
         codec, self.store = codec_and_store(

@@ -110,9 +110,23 @@ def signer_for(format: str, secrets: Sequence[bytes], *, own_ids: bool) -> IDSig
     return kind(secrets, own_ids=own_ids)
 
 
-def absolute_for(format: str, absolute_timeout: Duration | None) -> Duration | None:
-    """Return the absolute timeout: Express has none, so there it counts only where it was set."""
-    return None if format == "express" and isinstance(absolute_timeout, Default) else absolute_timeout
+def timeouts_for(
+    format: str, idle_timeout: Duration | None, absolute_timeout: Duration | None, *, ttl: float
+) -> dict[str, Any]:
+    """Return the timeouts as `Timeouts.from_options` takes them.
+
+    At Express the cookie's lifetime is the idle timeout, and there is no absolute one: it counts where it was set.
+
+    :param ttl: what Express's store gives a session whose cookie has no lifetime.
+    """
+    if format != "express":
+        return {"idle_timeout": idle_timeout, "absolute_timeout": absolute_timeout}
+    absolute = None if isinstance(absolute_timeout, Default) else absolute_timeout
+    return {
+        "idle_timeout": None,
+        "absolute_timeout": absolute,
+        "unlimited": ttl if idle_timeout is None else idle_timeout,
+    }
 
 
 def codec_and_store(

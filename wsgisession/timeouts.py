@@ -52,7 +52,7 @@ class Timeouts:
         renewal_timeout: Duration | None,
         renewal_grace: Duration,
         max_age: float | None,
-        unlimited: float = DAY,
+        unlimited: Duration = DAY,
     ) -> Timeouts:
         """Check the manager's options and put them in seconds.
 
@@ -64,7 +64,8 @@ class Timeouts:
             raise ConfigurationError(
                 f"idle_timeout ({idle:g} s) is longer than absolute_timeout ({absolute:g} s); shorten the first"
             )
-        default = idle or min(max_age or unlimited, absolute or math.inf)
+        without_age = _positive("idle_timeout", unlimited) or DAY
+        default = idle or min(max_age or without_age, absolute or math.inf)
         after = _TOUCH_SHARE * default if touch_after is None else _seconds("touch_after", touch_after)
         if not 0 <= after < default:
             raise ConfigurationError(
@@ -76,7 +77,7 @@ class Timeouts:
             raise ConfigurationError(
                 f"renewal_grace ({grace:g} s) must be less than renewal_timeout ({renewal:g} s); shorten the first"
             )
-        return cls(idle, absolute, default, after / default, renewal, grace, unlimited)
+        return cls(idle, absolute, default, after / default, renewal, grace, without_age)
 
     def ttl(self, max_age: float | None) -> float:
         """Return the idle timeout of a session whose cookie has this ``max_age``."""

@@ -83,8 +83,9 @@ if redis.call('PTTL', KEYS[1]) < span then redis.call('PEXPIRE', KEYS[1], string
 
 
 class ExpressRedisStore(RedisStore):
-    """Keep each record as connect-redis does, on the connections of a `RedisStore`.
+    """Keep each record as connect-redis does.
 
+    :param native: whose connections are used.
     :param reader: says what the text of a record does not say to a server.
     """
 
