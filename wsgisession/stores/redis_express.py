@@ -34,7 +34,8 @@ local value = read(KEYS[1])
 return value and {value, redis.call('PTTL', KEYS[1])}
 """
 )
-# The new value, its seconds to live[, the value it replaces].
+# The new value, its seconds to live[, the value it replaces]. Where the server's answer to the first attempt was lost,
+# only a creation may be tried again: another writer can have made the same of the value that is to be replaced.
 _CREATE = Script(
     _COMMON
     + """
@@ -47,7 +48,6 @@ _REPLACE = Script(
     _COMMON
     + """
 local value = read(KEYS[1])
-if value == ARGV[1] then return 1 end
 if value ~= ARGV[3] then return 0 end
 if redis.call('PTTL', KEYS[1]) == -1 then
   redis.call('SET', KEYS[1], ARGV[1])
@@ -162,7 +162,8 @@ class ExpressRedisStore(RedisStore):
 
     def _put(self, script: Script, handle: str, record: Record, *old: bytes, now: float) -> Record | None:
         self._remember(handle, record, now)
-        if not self._evaluate(script, self._key(handle), record.data, _seconds(record.ttl), *old):
+        arguments = (record.data, _seconds(record.ttl), *old)
+        if not self._evaluate(script, self._key(handle), *arguments, repeatable=not old):
             return None
         return Record(record.data, record.ttl, record.user_id, record.data, now + record.ttl)
 
