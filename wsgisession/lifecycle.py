@@ -106,6 +106,11 @@ class Lifecycle:
             self._cookies.options_of(own), own, check=lambda options: options.check_name(name), now=self._clock
         )
 
+    def forsake(self, state: State) -> None:
+        """End the records that a new ID was to take over from, where the new one will not be written: as at Express."""
+        for old in state.superseded:
+            self._records.end_session(old.handle, version=old.record.version)
+
     def settle_cookie(self, state: State, *, scheme: str, host: str) -> None:
         """Let a new record say whether its cookie is Secure: Node.js has no "auto", and makes its cookie from that."""
         if state.record is not None and not state.unsent:
@@ -134,6 +139,7 @@ class Lifecycle:
             self._succession.create(state, self._content(state, text))
         else:
             self.replace(state, text)
+            self._note_sent_again(state, text)
 
     def reload(self, state: State) -> None:
         """Read the session again; unsaved changes are dropped.
@@ -245,8 +251,14 @@ class Lifecycle:
             if stored is None:
                 return False
             self._succession.moved_along(state, stored)
+            self._note_sent_again(state, text)
             self._events.emit("saved", state.handle)
         return True
+
+    def _note_sent_again(self, state: State, text: bytes | None) -> None:
+        """Let a change that was written already restart the cookie in the browser too, as one written at the end."""
+        if text is not None and self._cookies.options_of(state.content.cookie).seconds is not None:
+            state.resend = True
 
     # Inside.
 

@@ -371,6 +371,8 @@ class SessionManager:
         if state is None:
             return NOTHING
         state.leave_unwritten()
+        if self._is_express:
+            self.lifecycle.forsake(state)
         return Reply(vary=state.accessed)
 
     def _note_gone(self, state: State) -> None:

@@ -314,7 +314,8 @@ class Session(MutableMapping[str, Any]):
         state.moved = True
         self.keeper.mint(state)
         if not keep_data:
-            state.keeps_data = False
+            state.keeps_data, state.cookie = False, None
+            state.content = msgspec.structs.replace(state.content, cookie=None)
             self.clear()
 
     def login(self, user_id: Any, **data: Any) -> None:

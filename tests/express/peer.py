@@ -202,7 +202,10 @@ def _app(environ: Any, start_response: Any) -> Iterable[bytes]:
         else:
             _VERBS[verb](session, *values)
         ended = ended or verb in ("drop", "destroy")
-    answer = {"id": None, "data": None} if ended else {"id": session.id, "data": dict(session)}
+    if ended or not environ["tests.steps"]:  # without steps, nobody touches the session
+        answer = {"id": None, "data": None}
+    else:
+        answer = {"id": session.id, "data": dict(session)}
     if environ["tests.between"] is not None:
         environ["tests.between"]()
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -221,6 +224,7 @@ _VERBS: dict[str, Callable[..., object]] = {
     "push": lambda session, key, value: session.setdefault(key, []).append(value),
     "add": lambda session, key: session.__setitem__(key, session.get(key, 0) + 1),
     "regenerate": lambda session: session.regenerate(keep_data=False),
+    "rotate": lambda session: session.regenerate(),
     "login": lambda session, user: session.login(user),
     "destroy": lambda session: session.destroy(),
     "save": lambda session: session.save(),
