@@ -59,6 +59,11 @@ def _options() -> dict[str, Any]:
     unknown = given.keys() - signature(SessionManager).parameters.keys()
     if unknown:
         raise ConfigurationError(f"WSGISESSION has an unknown option {min(map(str, unknown))!r}")
+    if given.get("format") == "express":
+        raise ConfigurationError(
+            "Django's own session middleware sends no cookie that Express can read: wrap the WSGI app in"
+            " SessionMiddleware, and name wsgisession.django.SessionMiddleware in MIDDLEWARE"
+        )
     if "store" not in given:
         raise ConfigurationError('WSGISESSION needs a store, such as {"store": "redis://localhost:6379/0"}')
     # Django writes the cookie itself: the secret signs nothing here, and may be as short as Django allows.

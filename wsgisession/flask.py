@@ -32,9 +32,11 @@ from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_jso
 from .cookies import LONGEST_LIFETIME
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of
 from .errors import ConfigurationError, StoreError
+from .express_cookies import EXPRESS
 from .headers import NOTHING, with_reply
 from .manager import SessionManager
 from .session import Origin, Session, State
+from .timeouts import Default
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -277,7 +279,7 @@ def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
         "secret": _secrets(app),
         "name": config["SESSION_COOKIE_NAME"],
         "cookie": cookie,
-        "absolute_timeout": max(_THIRTY_DAYS, app.permanent_session_lifetime),
+        "absolute_timeout": Default(max(_THIRTY_DAYS, app.permanent_session_lifetime).total_seconds()),
     }
     options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
     options.update(given)
@@ -320,6 +322,8 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
         session.destroy()
         return
     own = state.content.cookie or {}
+    if EXPRESS in own and "_permanent" not in state.data:  # whose lifetime Express has set
+        return
     lifetime = min(app.permanent_session_lifetime.total_seconds(), LONGEST_LIFETIME)
     wanted = lifetime if state.data.get("_permanent") and lifetime > 0 else None
     if own.get("max_age") != wanted:
