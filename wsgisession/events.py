@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 logger = logging.getLogger("wsgisession")
@@ -33,6 +33,11 @@ class SessionEvent:
     at: datetime
     reason: str | None = None
     detail: str | None = None
+    _shown: str = field(default="", repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        more = "".join(f" ({text})" for text in (self.reason, self.detail) if text)
+        return f"<SessionEvent {self.name}: {self._shown or self.handle or '-'}{more}>"
 
 
 class Events:
@@ -57,12 +62,16 @@ class Events:
     ) -> None:
         """Tell that it happened."""
         level = _LEVELS.get(name, logging.DEBUG)
-        if logger.isEnabledFor(level):
+        is_logged = logger.isEnabledFor(level)
+        if not is_logged and self._listener is None:
+            return
+        shown = self.shown(handle) if handle else ""
+        if is_logged:
             more = "".join(f" ({x})" for x in (reason, detail) if x)
-            logger.log(level, "session %s: %s%s", name, self.shown(handle) if handle else "-", more)
+            logger.log(level, "session %s: %s%s", name, shown or "-", more)
         if self._listener is None:
             return
-        event = SessionEvent(name, handle, datetime.fromtimestamp(self._clock(), timezone.utc), reason, detail)
+        event = SessionEvent(name, handle, datetime.fromtimestamp(self._clock(), timezone.utc), reason, detail, shown)
         try:
             self._listener(event)
         except Exception:

@@ -225,10 +225,10 @@ class SessionManager:
             state = session.open()
         if dropped:
             self.lifecycle.destroy(state)
-        if self._is_express:
-            self.lifecycle.settle_cookie(state, scheme=scheme, host=host)
         text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
+        if self._is_express and decision.write is not Write.NOTHING:
+            self.lifecycle.settle_cookie(state, scheme=scheme, host=host)
         state.client = None if client is None else capped(client)
         user = indexed_user(state)
         try:

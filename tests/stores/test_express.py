@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from wsgisession import ConfigurationError
@@ -30,15 +31,28 @@ def record(**data) -> Record:
     return Record(text(**data), *glance(text(**data)))
 
 
-@pytest.fixture(params=["redis", "postgresql", "mongodb", "mongodb objects"])
+ON_CLOCK = ["postgresql", "mongodb", "mongodb objects"]
+"""The stores whose records expire by the caller's clock; in Redis the server's counts."""
+
+
+@pytest.fixture(params=["redis", *ON_CLOCK])
 def store(request) -> Iterator[Store]:
+    yield from opened(request)
+
+
+@pytest.fixture(params=ON_CLOCK)
+def by_the_clock(request) -> Iterator[Store]:
+    yield from opened(request)
+
+
+def opened(request) -> Iterator[Store]:
     kind, _, objects = request.param.partition(" ")
     url = request.getfixturevalue(f"{kind}_url") + ("&stringify=false" if objects else "")
     native = open_store(url)
-    opened = in_layout_of_express(native, Reader(glance, KEYS))
-    opened.prepare()
-    yield opened
-    opened.close()
+    store = in_layout_of_express(native, Reader(glance, KEYS))
+    store.prepare()
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -150,14 +164,6 @@ def test_sqlite_has_no_layout_of_express(sqlite_url):
 # What only some can show.
 
 
-@pytest.fixture
-def by_the_clock(request, store):
-    """A store whose records expire by the caller's clock."""
-    if "redis" in request.node.name.partition("[")[2]:
-        pytest.skip("in Redis the server's clock counts")
-    return store
-
-
 def test_expired_is_absent_whether_or_not_anything_has_swept(by_the_clock, now):
     store = by_the_clock
     created = store.create("one", record(user_id=7), now=now)
@@ -185,9 +191,9 @@ def test_expired_records_are_purged(by_the_clock, now):
 
 @pytest.fixture
 def postgresql(postgresql_url) -> Iterator[Store]:
-    opened = in_layout_of_express(open_store(postgresql_url), Reader(glance, KEYS))
-    yield opened
-    opened.close()
+    store = in_layout_of_express(open_store(postgresql_url), Reader(glance, KEYS))
+    yield store
+    store.close()
 
 
 @pytest.mark.parametrize("odd", ["\\u0000", "\\ud800", "\\uDC00x"])
@@ -201,6 +207,18 @@ def test_an_index_of_users_stands_a_text_that_postgresql_cannot_undo(postgresql,
 def test_the_table_is_made_where_it_is_missing(postgresql, now):
     assert postgresql.load("one", now=now, touch_after=None) is None
     assert postgresql.create("one", record(), now=now)
+
+
+def test_users_are_found_by_an_index(postgresql, postgresql_url, now):
+    postgresql.prepare()
+    for number in range(40):
+        postgresql.create(f"n{number}", record(user_id=number % 20), now=now)
+    statement = postgresql._sql.find_user.decode().replace("$1", "'7'").replace("$2", f"'{now}'")
+    with psycopg.connect(postgresql_url.partition("?")[0]) as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {statement}"))
+    assert "_user" in plan
+    assert "Seq Scan" not in plan
 
 
 def test_the_table_has_nothing_that_express_would_not_put_there(postgresql, now):
