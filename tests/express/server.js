@@ -42,6 +42,7 @@ const called = (subject, name) =>
 const verbs = {
   async get() {},
   async set(req, key, value) { req.session[key] = value; },
+  async setDate(req, key, milliseconds) { req.session[key] = new Date(milliseconds); },
   async remove(req, key) { delete req.session[key]; },
   async nested(req, key, inner, value) { (req.session[key] ??= {})[inner] = value; },
   async push(req, key, value) { (req.session[key] ??= []).push(value); },

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
+import pymongo
 import pytest
+import redis
 
 from tests.express.peer import Browser, Express, Node, Ours, parsed, together, where
 from wsgisession import SessionGone
@@ -271,3 +274,38 @@ def test_a_record_of_the_native_format_is_no_session_here(both):
     assert native.create("one", Record(packed, 60.0, "ann"), now=time.time())
     native.close()
     assert ours.manager.load("one") is None
+
+
+def test_a_cookie_with_a_priority_keeps_it(both):
+    express, ours, browser = both.express(cookie={"priority": "high", "maxAge": 60_000}), both.ours(), Browser()
+    express.visit(browser, ["set", "n", 1])
+    assert parsed(ours.visit(browser, ["set", "n", 2]).set_cookie)[1]["priority"] == "High"
+    assert parsed(express.visit(browser, ["set", "n", 3]).set_cookie)[1]["priority"] == "High"
+
+
+def test_a_key_of_redis_that_never_expires_goes_on_so(node, redis_url):
+    store, _ = where("redis", redis_url, disableTTL=True)
+    express, ours, browser = Express(node, store), Ours(redis_url, touch_after=0), Browser()
+    session_id = express.visit(browser, ["set", "n", 1]).id
+    ours.visit(browser, ["get"])
+    ours.visit(browser, ["set", "n", 2])
+    with redis.Redis.from_url(store["url"]) as client:
+        assert client.ttl(f"{store['prefix']}{session_id}") == -1
+    assert express.visit(browser, ["get"]).data == {"n": 2}
+    for app in (express, ours):
+        app.close()
+
+
+def test_a_date_in_an_object_of_mongodb_stays_one_when_it_is_moved(node, mongodb_url):
+    store, url = where("mongodb", f"{mongodb_url}&stringify=false")
+    express, ours, browser = Express(node, store), Ours(url), Browser()
+    session_id = express.visit(browser, ["setDate", "at", 1_000]).id
+    assert ours.visit(browser, ["get"]).data == {"at": "1970-01-01T00:00:01.000Z"}
+    ours.visit(browser, ["set", "at", "1970-01-01T00:00:02.500Z"], ["set", "text", "1970-01-01T00:00:02.500Z"])
+    with pymongo.MongoClient(store["url"]) as client:
+        session = client.get_default_database()[store["collectionName"]].find_one({"_id": session_id})["session"]
+    assert session["at"] == datetime(1970, 1, 1, 0, 0, 2, 500_000)
+    assert session["text"] == "1970-01-01T00:00:02.500Z"
+    assert isinstance(session["cookie"]["expires"], datetime | None)
+    for app in (express, ours):
+        app.close()
