@@ -253,3 +253,29 @@ def test_the_lifetime_of_the_cookie_goes_before_the_idle_timeout(options, ttl):
     session["n"] = 1
     manager.commit(session)
     assert manager.load(session.handle).expires_at.timestamp() == NOW + ttl
+
+
+def cookie_of(manager):
+    (record,) = manager.all_records()
+    return json.loads(record.data)["cookie"]
+
+
+@pytest.mark.parametrize(("scheme", "host", "secure"), [("https", "example.com", True), ("http", "localhost", None)])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_new_record_says_whether_its_cookie_is_secure(scheme, host, secure, early):
+    manager = SessionManager(secret=SECRET, format="express")
+    session = manager.open("", None)
+    session["n"] = 1
+    if early:
+        session.save()
+    reply = manager.commit(session, scheme=scheme, host=host)
+    assert cookie_of(manager).get("secure") is secure
+    assert ("; Secure" in reply.set_cookie) is bool(secure)
+
+
+def test_a_visitor_without_a_session_is_no_reason_for_a_warning(caplog):
+    manager = SessionManager(secret=SECRET, format="express")
+    session = manager.open("", None)
+    assert session.get("n") is None
+    manager.commit(session, scheme="http", host="example.com")
+    assert caplog.records == []

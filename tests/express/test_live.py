@@ -309,3 +309,18 @@ def test_a_date_in_an_object_of_mongodb_stays_one_when_it_is_moved(node, mongodb
     assert isinstance(session["cookie"]["expires"], datetime | None)
     for app in (express, ours):
         app.close()
+
+
+def test_connect_mongos_own_stamp_is_kept_up(node, mongodb_url):
+    store, url = where("mongodb", mongodb_url, touchAfter=3600)
+    express, ours, browser = Express(node, store), Ours(url, touch_after=0), Browser()
+    session_id = express.visit(browser, ["set", "n", 1]).id
+    with pymongo.MongoClient(store["url"]) as client:
+        sessions = client.get_default_database()[store["collectionName"]]
+        for steps in (["get"], ["set", "n", 2]):
+            sessions.update_one({"_id": session_id}, {"$set": {"lastModified": datetime(2020, 1, 1)}})
+            ours.visit(browser, steps)
+            assert sessions.find_one({"_id": session_id})["lastModified"].year > 2020
+    assert express.visit(browser, ["get"]).data["n"] == 2
+    for app in (express, ours):
+        app.close()
