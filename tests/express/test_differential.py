@@ -28,7 +28,7 @@ import redis
 
 from tests.express.peer import Answer, Browser, Express, Ours, parsed, where
 
-STEPS = int(os.environ.get("WSGISESSION_TEST_EXPRESS_STEPS", "20"))
+STEPS = int(os.environ.get("WSGISESSION_TEST_EXPRESS_STEPS", "30"))
 OPTIONS = list(itertools.product([False, True], [False, True], [False, True], ["keep", "destroy"]))
 LIFETIMES = [None, 60_000]
 SHORT = 30  # seconds: what is left before each request, to see who restarts it

@@ -129,14 +129,16 @@ class ExpressRedisStore(RedisStore):
             return self._end(handle, version)
 
     def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
-        """Read what the user's set names, and take out what is no longer there, or another user's."""
+        """Read what the user's set names, and take out what is no longer there.
+
+        What is another user's now stays in it for as long as it would: the first may come back.
+        """
         with self._call():
             read = [(handle, self._read(handle, now)) for handle in self._named(user_id)]
-            found = [(handle, record) for handle, record in read if record and record.user_id == user_id]
-            gone = {handle for handle, _ in read} - {handle for handle, _ in found}
+            gone = [handle for handle, record in read if record is None]
             if gone:
                 self._client().execute("ZREM", self._set_of(user_id), *gone)
-        return found
+        return [(handle, record) for handle, record in read if record and record.user_id == user_id]
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
         """Delete what the user's set names, one after the other, as it was read."""
