@@ -16,6 +16,7 @@ from wsgisession import ConfigurationError, SerializationError, SessionManager
 from wsgisession.content import Content
 from wsgisession.cookies import CookieOptions
 from wsgisession.express import RESERVED, ExpressCodec
+from wsgisession.stores import Record
 
 NOW = 2_000_000_000.5
 SECRET = "for the tests, and long enough"
@@ -279,3 +280,21 @@ def test_a_visitor_without_a_session_is_no_reason_for_a_warning(caplog):
     assert session.get("n") is None
     manager.commit(session, scheme="http", host="example.com")
     assert caplog.records == []
+
+
+def test_a_login_beyond_the_limit_ends_the_oldest_and_what_express_began_at_no_known_time():
+    now = [NOW]
+    manager = SessionManager(
+        secret=SECRET, format="express", max_sessions_per_user=2, clock=lambda: now[-1], user_key="user"
+    )
+    cookie = {"originalMaxAge": None, "expires": None, "path": "/"}
+    packed = json.dumps({"cookie": cookie, "user": "ann"}).encode()
+    manager.store.create("of Express", Record(packed, 86_400.0, "ann"), now=NOW)
+    made = []
+    for _ in range(3):
+        now.append(now[-1] + 10)
+        session = manager.open("", None)
+        session.login("ann")
+        manager.commit(session)
+        made.append(session.handle)
+    assert {info.handle for info in manager.sessions_for("ann")} == set(made[1:])

@@ -145,6 +145,7 @@ class SessionManager:
             format,
             native,
             timeouts=self._timeouts,
+            most_sessions=max_sessions_per_user,
             cookie=self.cookie,
             user_keys=self.user_keys,
             max_size=max_size,
@@ -384,7 +385,7 @@ class SessionManager:
     def _end_oldest(self, state: State) -> None:
         """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order."""
         found = self.records.find_user(first_user(state.data, self.user_keys))
-        found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
+        found.sort(key=lambda one: (self.records.began_at(one.content), one.handle))
         for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
             if self.records.end_session(loaded.handle, version=loaded.record.version):
                 self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")

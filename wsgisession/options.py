@@ -134,6 +134,7 @@ def codec_and_store(
     store: Store,
     *,
     timeouts: Timeouts,
+    most_sessions: int | None,
     cookie: CookieOptions,
     user_keys: tuple[str, ...],
     max_size: int,
@@ -142,12 +143,13 @@ def codec_and_store(
 ) -> tuple[Codec, Store]:
     """Return what packs records in this format, and the store with the layout for them.
 
-    Express's records say when a session began only where it is to end some day.
+    Express's records say when a session began only where it is to end some day, or when the user has too many.
     """
     _check_size(max_size)
     if format != "express":
         return _native_codec(encryption_key, max_size=max_size), store
-    codec = ExpressCodec(max_size=max_size, options=cookie, dates=timeouts.absolute is not None, clock=clock)
+    dates = timeouts.absolute is not None or most_sessions is not None
+    codec = ExpressCodec(max_size=max_size, options=cookie, dates=dates, clock=clock)
 
     def glance(packed: bytes) -> tuple[float, str | None]:
         max_age, data = codec.glance(packed)

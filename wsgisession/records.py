@@ -113,6 +113,10 @@ class Records:
             return None
         return Loaded(handle, record, content, data)
 
+    def began_at(self, content: Content) -> float:
+        """Return when the session began, or its user logged in; what says nothing of it began before all others."""
+        return (content.authenticated_at or content.created_at) if self.codec.is_dated(content) else 0.0
+
     def deadline(self, content: Content) -> float:
         """Return when the session ends whatever its activity: the absolute timeout, from the last login if any."""
         return self._timeouts.deadline(content.authenticated_at or content.created_at)
