@@ -86,8 +86,9 @@ class Pair:
             *self._cookies(answers, [step[0] for step in steps], known=known),
             *self._records(steps),
         ]
-        if not steps and self.theirs.record(self.theirs.id) is None:
-            self.theirs.id = None  # of a session that nobody will hear of
+        for side in (self.theirs, self.ours):
+            if not steps and side.record(side.id) is None:
+                side.id = None  # of a session that nobody will hear of
         if "stored and sent" in found:  # from here on their ways part: begin anew
             for side in (self.theirs, self.ours):
                 side.clear()
