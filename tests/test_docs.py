@@ -27,7 +27,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def own_tests(page: Path) -> list[Path]:
     """Test modules that name this page, and run its blocks themselves."""
-    texts = {path: path.read_text() for path in (ROOT / "tests").glob("test_*.py") if path != Path(__file__)}
+    texts = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)}
     return [path for path, text in texts.items() if f'"{page.name}"' in text and "docs" in text]
 
 

@@ -36,9 +36,11 @@ PLAN = """
     manager
     lifecycle options
     succession replies listing
-    records encryption decisions observed
+    records encryption decisions express observed
+    express_cookies
 
     stores
+    stores.redis_express stores.postgresql_express stores.mongodb_express
     stores.memory stores.sqlite stores.redis stores.postgresql stores.mongodb
     stores.libpq stores.redis_wire
     stores.redis_diagnosis stores.postgresql_diagnosis stores.mongodb_diagnosis stores.sqlite_diagnosis

@@ -27,6 +27,7 @@ from .access import Refusal, Roles, Verdict, judge, refuse
 from .cookies import LONGEST_LIFETIME
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
 from .errors import ConfigurationError, StoreError
+from .express_cookies import EXPRESS
 from .flask_settings import OPTIONS, options_of, snapshot
 from .headers import NOTHING, Reply, with_reply
 from .manager import SessionManager
@@ -342,6 +343,8 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
         session.destroy()
         return
     own = state.content.cookie or {}
+    if EXPRESS in own and "_permanent" not in state.data:  # whose lifetime Express has set
+        return
     lifetime = min(app.permanent_session_lifetime.total_seconds(), LONGEST_LIFETIME)
     wanted = lifetime if state.data.get("_permanent") and lifetime > 0 else None
     if own.get("max_age") != wanted:

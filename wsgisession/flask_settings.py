@@ -14,6 +14,7 @@ from .errors import ConfigurationError
 from .events import logger
 from .manager import SessionManager
 from .signing import parse_secrets
+from .timeouts import Default
 
 _THIRTY_DAYS = timedelta(days=30)
 
@@ -51,7 +52,7 @@ def options_of(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
         "secret": _secrets(app),
         "name": config["SESSION_COOKIE_NAME"],
         "cookie": _cookie(config),
-        "absolute_timeout": max(_THIRTY_DAYS, app.permanent_session_lifetime),
+        "absolute_timeout": Default(max(_THIRTY_DAYS, app.permanent_session_lifetime).total_seconds()),
     }
     options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
     options.update(given)

@@ -26,7 +26,7 @@ class ObservedStore(Store):
     def __init__(self, store: str | Store, observer: Observer) -> None:
         self._store = open_store(store) if isinstance(store, str) else store
         self._observer = observer
-        self.shared = self._store.shared
+        self.shared, self.express_ttl = self._store.shared, self._store.express_ttl
         self.kind: str = getattr(store, "kind", None) or type(self._store).__name__.removesuffix("Store").lower()
 
     @classmethod
@@ -87,12 +87,19 @@ class ObservedStore(Store):
 
     def diagnose(self, *, now: float) -> list[Finding]:
         """Look for what is bad for sessions on the server."""
-        return self._store.diagnose(now=now)
+        with self._observer("diagnose", self.kind):
+            return self._store.diagnose(now=now)
 
     @property
     def ddl(self) -> str | None:
         """The SQL that `prepare` runs."""
         return self._store.ddl
+
+    def rebuilt(self, build: Callable[[Store], Store]) -> Store:
+        """Return an observed store of what ``build`` makes of the other store."""
+        observed = ObservedStore(build(self._store), self._observer)
+        observed.kind = self.kind
+        return observed
 
     def close(self) -> None:
         """Close the connections of this process."""

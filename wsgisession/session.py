@@ -127,6 +127,9 @@ class Keeper(Protocol):
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
 
+    def shown(self, handle: str) -> str:
+        """Return what may be said of a record in a log or a repr."""
+
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
 
@@ -211,7 +214,7 @@ class Session(MutableMapping[str, Any]):
         state = self.state
         if state is None:
             return "<Session, not read yet>"
-        return f"<Session {state.handle or 'without a record'}>"
+        return f"<Session {self.keeper.shown(state.handle) if state.handle else 'without a record'}>"
 
     # What it is.
 
@@ -309,7 +312,8 @@ class Session(MutableMapping[str, Any]):
         state.moved = True
         self.keeper.mint(state)
         if not keep_data:
-            state.keeps_data = False
+            state.keeps_data, state.cookie = False, None
+            state.content = msgspec.structs.replace(state.content, cookie=None)
             self.clear()
 
     def login(self, user_id: Any, **data: Any) -> None:

@@ -35,6 +35,7 @@ DJANGOS_OWN = {
     "user_loader": "request.user is Django's",
     "max_sessions_per_user": _FOR_THE_WRAPPER,
     "track_client": _FOR_THE_WRAPPER,
+    "format": "only an app that is wrapped in SessionMiddleware sends cookies that Express can read",
     "on_gone": "Django answers 400 where a session ended meanwhile",
 }
 """The manager's options that would do nothing here, and what does instead."""

@@ -12,6 +12,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -43,6 +44,18 @@ class Record(msgspec.Struct, frozen=True):
         return f"<Record of {len(self.data)} bytes>"
 
 
+@dataclass(frozen=True)
+class Reader:
+    """What a store must know of records that Express writes, and that say all of it in their data.
+
+    :param glance: returns the ttl of a record with these data, and its user as text for the index, or None.
+    :param user_keys: the keys under which a user may stand in the data, in the order in which they are tried.
+    """
+
+    glance: Callable[[bytes], tuple[float, str | None]]
+    user_keys: tuple[str, ...]
+
+
 class Store(ABC):
     """Where records live. Eight verbs, one round trip each, safe for threads, processes and after ``fork``.
 
@@ -60,6 +73,9 @@ class Store(ABC):
 
         :raises ConfigurationError: for a URL or parameter that cannot be right.
         """
+
+    express_ttl: float = 86_400.0
+    """The idle timeout, in seconds, that Express's store for this database gives where the cookie has none."""
 
     @abstractmethod
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
@@ -125,6 +141,10 @@ class Store(ABC):
         :param now: the application's clock, which the server's is compared with.
         """
         return []
+
+    def rebuilt(self, build: Callable[[Store], Store]) -> Store:
+        """Return what ``build`` makes of this store; one that stands before another hands that one on."""
+        return build(self)
 
     @abstractmethod
     def close(self) -> None:
@@ -289,4 +309,4 @@ def _decoded(text: str | None) -> str | None:
     return None if text is None else unquote(text)
 
 
-__all__ = ["PerProcess", "Record", "Store", "StoreURL", "identifier", "positive", "restart_is_due", "seconds"]
+__all__ = ["PerProcess", "Reader", "Record", "Store", "StoreURL", "identifier", "positive", "restart_is_due", "seconds"]
