@@ -32,6 +32,10 @@ SECRET = "for the tests, and long enough"
 Step = Sequence[Any]
 
 
+class RegistryUnavailable(ServerUnavailable):
+    """npm is there, and what it is to install cannot be had: no fault of the machine's."""
+
+
 def node_packages() -> Path:
     """Return the folder in which the packages of package.json are, installed there if need be.
 
@@ -57,7 +61,7 @@ def _install(folder: Path, wanted: bytes) -> None:
     command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        raise ServerUnavailable(f"npm cannot install the packages of Express: {done.stderr.strip()[-500:]}")
+        raise RegistryUnavailable(f"npm cannot install the packages of Express: {done.stderr.strip()[-500:]}")
 
 
 class Node(Server):
