@@ -28,7 +28,7 @@ from tests import servers
 from wsgisession.errors import ConfigurationError, StoreError
 from wsgisession.stores import Record, open_store
 from wsgisession.stores.redis import RedisStore
-from wsgisession.stores.redis_wire import Cluster
+from wsgisession.stores.redis_wire import Cluster, _Socket
 from wsgisession.testing import SharedStoreContract
 
 NOW = 1_800_000_000.25
@@ -406,7 +406,7 @@ def test_an_interrupted_call_leaves_no_connection_behind(opened, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(redis.Connection, "read_response", interrupt)
+        patch.setattr(_Socket, "recv", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.load("one", now=NOW, touch_after=0)
     assert connection.wire.fileno() == -1

@@ -55,6 +55,10 @@ _COMPLAINTS = {
 }
 
 
+_REFUSALS = {"NOSCRIPT": exceptions.NoScriptError, "READONLY": exceptions.ReadOnlyError}
+_NOTHING_YET: Any = object()
+
+
 class Script:
     """A Lua script, and the name under which a server caches it."""
 
@@ -128,15 +132,13 @@ class _Socket:
         self._arm()
         self._sock.sendall(data)
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> Any:
         self._arm()
-        data: bytes = self._sock.recv(size, flags)
-        return data
+        return self._sock.recv(size, flags)
 
-    def recv_into(self, buffer: bytearray) -> int:
+    def recv_into(self, buffer: bytearray) -> Any:
         self._arm()
-        size: int = self._sock.recv_into(buffer)
-        return size
+        return self._sock.recv_into(buffer)
 
     def _arm(self) -> None:
         # A system call, left out where the last one is right to 2 %. With 0, redis-py looks and does not wait.
@@ -160,7 +162,29 @@ class _Bounded(AbstractConnection):
 
     def _connect(self) -> _Socket:
         self.wire = _Socket(super()._connect())  # type: ignore[safe-super]
+        self._replies = hiredis.Reader(
+            protocolError=exceptions.InvalidResponse, replyError=_refusal, notEnoughData=_NOTHING_YET
+        )
         return self.wire
+
+    def exchange(self, command: tuple[Any, ...]) -> Any:
+        """Send a command and return the reply: on redis-py's connection, by half of its way there and back."""
+        try:
+            self.wire.sendall(hiredis.pack_command(command))
+            while (reply := self._replies.gets()) is _NOTHING_YET:
+                if not (data := self.wire.recv(65_536)):
+                    raise ConnectionResetError("the server has closed the connection")
+                self._replies.feed(data)
+        except OSError as error:
+            kind = exceptions.TimeoutError if isinstance(error, TimeoutError) else exceptions.ConnectionError
+            raise kind(str(error)) from error
+        if isinstance(reply, exceptions.ResponseError):
+            raise reply
+        return reply
+
+
+def _refusal(text: str) -> exceptions.ResponseError:
+    return _REFUSALS.get(text.partition(" ")[0], exceptions.ResponseError)(text)
 
 
 class _BoundedTCP(_Bounded, Connection):
@@ -257,8 +281,7 @@ class Server(_Client):
 
     def _exchange_on(self, connection: _Bounded, command: tuple[Any, ...]) -> Any:
         try:
-            connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
-            reply = connection.read_response()
+            reply = connection.exchange(command)
         except exceptions.ResponseError:
             self._idle.append(connection)
             raise
