@@ -8,12 +8,13 @@ MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
 
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test check wheel demo clean
+.PHONY: help test check wheel demo bench clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make demo     run the demonstration'
+	@echo 'make bench    measure, print the tables, and write them and the plots into docs (ARGS=--quick: only print)'
 	@echo 'make clean    remove all that these made'
 
 test: .venv/test $(MONGODB)
@@ -34,6 +35,9 @@ wheel: .venv/check
 
 demo: .venv/demo
 	.venv/bin/python -m demo_flask
+
+bench: .venv/bench
+	.venv/bin/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv .venv-mongodb build dist *.egg-info .hypothesis .*_cache

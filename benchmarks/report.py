@@ -6,9 +6,10 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from tests import servers
 
@@ -21,14 +22,16 @@ PACKAGES = (
 
 
 @contextmanager
-def running() -> Iterator[dict[str, str]]:
-    """Start the servers, and give the stores' URLs by their schemes."""
-    redis, postgresql = servers.Redis(), servers.PostgreSQL()
-    try:
-        yield {"memory": "memory://", "redis": redis.start().url, "postgresql": postgresql.start().url}
-    finally:
-        redis.stop()
-        postgresql.stop()
+def running(*schemes: str) -> Iterator[dict[str, str]]:
+    """Start the servers of these stores, and give the URLs by scheme."""
+    kinds = {"redis": servers.Redis, "postgresql": servers.PostgreSQL}
+    with ExitStack() as stack:
+        urls = {"memory": "memory://"}
+        for scheme in schemes:
+            server = kinds[scheme]()
+            stack.callback(server.stop)
+            urls[scheme] = server.start().url
+        yield urls
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -51,8 +54,8 @@ def publish(name: str, text: str, *, quick: bool = False) -> None:
     print(f"\n{name}\n\n{text}", flush=True)
     if quick:
         return
-    place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-    document, found = place.subn(lambda match: f"{match[1]}\n{text}\n{match[2]}", DOCUMENT.read_text())
+    place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    document, found = place.subn(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", DOCUMENT.read_text())
     if not found:
         raise RuntimeError(f"{DOCUMENT.name} has no place for {name}: write <!-- {name} --> and <!-- end --> into it")
     DOCUMENT.write_text(document)
@@ -86,7 +89,7 @@ def lines(name: str, series: Mapping[str, Mapping[int, float]], labels: tuple[st
     _write(figure, name)
 
 
-def _pyplot():  # type: ignore[no-untyped-def]
+def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("agg")
@@ -95,7 +98,7 @@ def _pyplot():  # type: ignore[no-untyped-def]
     return matplotlib.pyplot
 
 
-def _write(figure, name: str) -> None:  # type: ignore[no-untyped-def]
+def _write(figure: Any, name: str) -> None:
     IMAGES.mkdir(exist_ok=True)
     figure.savefig(IMAGES / f"performance-{name}.png", dpi=110, metadata={"Software": None})
 

@@ -20,8 +20,16 @@ from typing import Any
 import flask
 
 from benchmarks import report
-from benchmarks.subjects import SECRET, Stage, bare_flask_app, fill, own_flask_app, read, write
-from benchmarks.subjects import flask_cookie_app, flask_session_app
+from benchmarks.subjects import (
+    Stage,
+    bare_flask_app,
+    fill,
+    flask_cookie_app,
+    flask_session_app,
+    own_flask_app,
+    read,
+    write,
+)
 from tests.servers import HOST, ROOT, Server
 
 CLIENTS = 16
@@ -125,9 +133,9 @@ def ratios(url: str, options: Sequence[str], *, rounds: int, requests: int) -> d
 def main(*, quick: bool = False) -> None:
     libraries = [name for name in MAKERS if name != "bare"]
     workers = dict([*WORKERS.items()][:1]) if quick else WORKERS
-    with report.running() as urls:
+    with report.running("redis") as urls:
         by_worker = {
-            worker: ratios(urls["redis"], options, rounds=2 if quick else 15, requests=160 if quick else 800)
+            worker: ratios(urls["redis"], options, rounds=2 if quick else 11, requests=96 if quick else 480)
             for worker, options in workers.items()
         }
     rows = [
