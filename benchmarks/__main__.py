@@ -1,4 +1,4 @@
-"""All benchmarks, or those named: ``python -m benchmarks [--quick] [inprocess] [servers] [growth]``.
+"""All benchmarks, or those named: ``python -m benchmarks [--quick] [inprocess] [servers] [growth] [parts]``.
 
 Prints the tables, and puts them with the plots into docs; ``--quick`` takes less than a minute, and only prints.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import growth, inprocess, report, servers
+from benchmarks import growth, inprocess, parts, report, servers
 
-ALL = {"inprocess": inprocess.main, "servers": servers.main, "growth": growth.main}
+ALL = {"inprocess": inprocess.main, "servers": servers.main, "growth": growth.main, "parts": parts.main}
 
 
 def main() -> None:

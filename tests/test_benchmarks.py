@@ -44,7 +44,12 @@ def test_a_request_waits_for_postgresql_no_oftener_than_it_must(postgresql_url):
 
 @pytest.mark.parametrize(
     ("benchmark", "tables"),
-    [("inprocess", ["trips", "time"]), ("servers", ["servers"]), ("growth", ["growth", "memory"])],
+    [
+        ("inprocess", ["trips", "time"]),
+        ("servers", ["servers"]),
+        ("growth", ["growth", "memory"]),
+        ("parts", ["parts"]),
+    ],
 )
 def test_a_quick_round_prints_its_tables_and_writes_nothing(benchmark, tables):
     before = report.DOCUMENT.read_bytes()
