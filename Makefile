@@ -36,12 +36,17 @@ wheel: .venv/check
 demo: .venv/demo
 	.venv/bin/python -m demo_flask
 
-bench: .venv/bench
+bench: .venv/bench .venv/node_modules
 	.venv/bin/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv .venv-mongodb build dist *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Express, to compare with, where npm is there.
+.venv/node_modules: | .venv/bin/python
+	@command -v npm >/dev/null || exit 0; \
+	npm install --silent --no-fund --no-audit --prefix .venv express express-session connect-redis redis
 
 # .venv/EXTRA: what that extra of setup.cfg names is installed.
 .venv/%: setup.cfg pyproject.toml | .venv/bin/python

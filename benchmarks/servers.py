@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from typing import Any
 import flask
 
 from benchmarks import report
+from benchmarks.inprocess import trips
+from benchmarks.relay import Relay
 from benchmarks.subjects import (
     Stage,
     bare_flask_app,
@@ -33,6 +36,9 @@ from benchmarks.subjects import (
 from tests.servers import HOST, ROOT, Server
 
 CLIENTS = 16
+
+NODE_MODULES = ROOT / ".venv" / "node_modules"
+"""Where `make bench` puts Express, where npm is there."""
 
 MAKERS = {
     "bare": bare_flask_app,
@@ -61,92 +67,137 @@ def _view(act: Any) -> str:
     return "hi"
 
 
-class Gunicorn(Server):
-    """One worker with the app of one library."""
+class Site(Server):
+    """A server with the app, asked by several clients at once, each with a session and a connection of its own."""
+
+    environment: Mapping[str, str]
+
+    def start(self) -> Any:
+        super().start()
+        self.cookies = [self.ask(self.connection(), "fill").partition(";")[0] for _ in range(CLIENTS)]
+        return self
+
+    def answers(self) -> bool:
+        self.ask(self.connection(), "untouched")
+        return True
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(HOST, self.port, timeout=30)
+
+    def ask(self, connection: http.client.HTTPConnection, path: str, cookie: str = "") -> str:
+        """Return what the response sets as a cookie."""
+        connection.request("GET", f"/{path}", headers={"Cookie": cookie} if cookie else {})
+        response = connection.getresponse()
+        response.read()
+        if response.status != 200:
+            raise RuntimeError(f"the app answered {response.status}: {self.log.read_text()[-2000:]}")
+        return response.headers.get("Set-Cookie", "")
+
+    def processes(self) -> list[str]:
+        """Return the IDs of the processes that answer."""
+        assert self.process is not None
+        return [str(self.process.pid)]
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU time that the threads have used."""
+        files = [file for process in self.processes() for file in Path(f"/proc/{process}/task").glob("*/schedstat")]
+        return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+    def cpu_of(self, path: str, requests: int) -> float:
+        """Return the seconds of CPU time of a request, over so many from all clients."""
+        before = self.cpu()
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            list(clients.map(partial(self._ask_often, path, requests // CLIENTS), self.cookies))
+        return (self.cpu() - before) / requests
+
+    def _ask_often(self, path: str, times: int, cookie: str) -> None:
+        connection = self.connection()
+        for _ in range(times):
+            self.ask(connection, path, cookie)
+        connection.close()
+
+
+class Gunicorn(Site):
+    """One worker with the Flask app of one library."""
 
     def __init__(self, name: str, url: str, options: Sequence[str]) -> None:
         super().__init__()
         self._app, self._options = f"benchmarks.servers:served({name!r}, {url!r})", options
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
-        self.headers: dict[str, str] = {}
 
     def command(self) -> list[str]:
         place = [f"--bind={HOST}:{self.port}", f"--worker-tmp-dir={self.folder}", "--keep-alive=30"]
         return [sys.executable, "-m", "gunicorn", *place, *self._options, self._app]
 
-    def answers(self) -> bool:
-        self.headers = {}
-        cookie = self.ask(http.client.HTTPConnection(HOST, self.port, timeout=10), "fill")
-        self.headers = {"Cookie": cookie.partition(";")[0]} if cookie else {}
-        return True
-
-    def ask(self, connection: http.client.HTTPConnection, path: str) -> str:
-        """Return what the response sets as a cookie."""
-        connection.request("GET", f"/{path}", headers=self.headers)
-        response = connection.getresponse()
-        response.read()
-        if response.status != 200:
-            raise RuntimeError(f"{self._app} answered {response.status}")
-        return response.headers.get("Set-Cookie", "")
-
-    def cpu(self) -> float:
-        """Return the seconds of CPU time that the worker's threads have used."""
-        assert self.process is not None
-        pid = self.process.pid
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        files = [file for worker in workers for file in Path(f"/proc/{worker}/task").glob("*/schedstat")]
-        return sum(int(file.read_text().split()[0]) for file in files) / 1e9
-
-    def cpu_of(self, path: str, requests: int) -> float:
-        """Return the seconds of CPU time of a request, over so many from several clients."""
-        before = self.cpu()
-        with ThreadPoolExecutor(CLIENTS) as clients:
-            list(clients.map(self._ask_often, [path] * CLIENTS, [requests // CLIENTS] * CLIENTS))
-        return (self.cpu() - before) / requests
-
-    def _ask_often(self, path: str, times: int) -> None:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
-        for _ in range(times):
-            self.ask(connection, path)
-        connection.close()
+    def processes(self) -> list[str]:
+        """Return the worker's."""
+        (master,) = super().processes()
+        return Path(f"/proc/{master}/task/{master}/children").read_text().split()
 
 
-def ratios(url: str, options: Sequence[str], *, rounds: int, requests: int) -> dict[tuple[str, str], float]:
+class Express(Site):
+    """The same app in Node.js, with sessions where there is a URL."""
+
+    def __init__(self, *url: str) -> None:
+        super().__init__()
+        self._url = url
+        self.environment = {"NODE_PATH": str(NODE_MODULES), "NODE_ENV": "production", **os.environ}
+
+    def command(self) -> list[str]:
+        return [shutil.which("node") or "node", str(ROOT / "benchmarks" / "express.js"), str(self.port), *self._url]
+
+
+def ratios(sites: Mapping[str, Site], *, rounds: int, requests: int) -> dict[tuple[str, str], float]:
     """Return CPU time as a multiple of the bare app's, by path and library."""
-    running = {name: Gunicorn(name, url, options) for name in MAKERS}
     found: dict[tuple[str, str], list[float]] = {}
     try:
-        for server in running.values():
-            server.start()
-            server.cpu_of("write", requests // 4)
+        for site in sites.values():
+            site.start().cpu_of("write", requests // 2)
         for _ in range(rounds):
             for path in ACTS:
-                taken = {name: server.cpu_of(path, requests) for name, server in running.items()}
+                taken = {name: site.cpu_of(path, requests) for name, site in sites.items()}
                 for name in taken:
                     found.setdefault((path, name), []).append(taken[name] / taken["bare"])
     finally:
-        for server in running.values():
-            server.stop()
+        for site in sites.values():
+            site.stop()
     return {key: median(values) for key, values in found.items()}
+
+
+def trips_of_express(url: str) -> dict[str, int]:
+    """Return how often a request in Express waits for Redis."""
+    relay = Relay(url)
+    site = Express(relay.url)
+    try:
+        site.start()
+        return {path: trips(partial(site.ask, site.connection(), path, site.cookies[0]), relay) for path in ACTS}
+    finally:
+        site.stop()
 
 
 def main(*, quick: bool = False) -> None:
     libraries = [name for name in MAKERS if name != "bare"]
-    workers = dict([*WORKERS.items()][:1]) if quick else WORKERS
+    workers = {"sync": WORKERS["sync"]} if quick else WORKERS
+    effort = {"rounds": 2, "requests": 96} if quick else {"rounds": 11, "requests": 480}
     with report.running("redis") as urls:
-        by_worker = {
-            worker: ratios(urls["redis"], options, rounds=2 if quick else 11, requests=96 if quick else 480)
+        url = urls["redis"]
+        found = {
+            worker: ratios({name: Gunicorn(name, url, options) for name in MAKERS}, **effort)
             for worker, options in workers.items()
         }
-    rows = [
-        [f"{path}, {worker}", *(f"{found[path, name]:.2f}" for name in libraries)]
-        for path in ACTS
-        for worker, found in by_worker.items()
-    ]
-    report.publish("servers", report.table(["", *libraries], rows), quick=quick)
+        rows = [
+            [f"{path}, {worker}", *(f"{found[worker][path, name]:.2f}" for name in libraries)]
+            for path in ACTS
+            for worker in workers
+        ]
+        report.publish("servers", report.table(["", *libraries], rows), quick=quick)
+        if shutil.which("node") and NODE_MODULES.exists():
+            of_express = ratios({"bare": Express(), "express-session": Express(url)}, **effort)
+            waits = trips_of_express(url)
+            rows = [[path, f"{of_express[path, 'express-session']:.2f}", str(waits[path])] for path in ACTS]
+            report.publish("express", report.table(["", "CPU time", "round trips"], rows), quick=quick)
     if not quick:
-        sync = by_worker["sync"]
-        panels = {path: {name: sync[path, name] for name in libraries} for path in ACTS}
+        panels = {path: {name: found["sync"][path, name] for name in libraries} for path in ACTS}
         report.bars("servers", panels, "CPU time of gunicorn's worker as a multiple of the bare app's")
 
 

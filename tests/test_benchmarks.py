@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import report
-from benchmarks.inprocess import SCENARIOS, Case, prepared, trips
+from benchmarks.inprocess import SCENARIOS, prepared, trips
 from benchmarks.relay import Relay
 from benchmarks.subjects import Stage, own_app
 from tests.servers import ROOT
@@ -29,7 +29,7 @@ def round_trips(url: str) -> dict[str, int]:
     relay, stage = Relay(url), Stage()
     app = own_app(stage, relay.url)
     runs = {name: prepared(app, stage, SCENARIOS[name]) for name in ROUND_TRIPS}
-    found = {name: trips(Case(name, "", "", run), relay) for name, run in runs.items()}
+    found = {name: trips(run, relay) for name, run in runs.items()}
     app.manager.close()
     return found
 
