@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,21 +33,6 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 REQUESTS = {"read": Scenario("good", read), "write": Scenario("good", write), "new session": Scenario("none", log_in)}
 STORES = {"memory": "memory", "redis": "Redis", "sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
-Fill = Callable[[int, int], None]
-"""Copies a session that is there, as the numbers from the first to the last but one."""
-
-
-def memory_filler(app: SessionMiddleware) -> Fill:
-    store, now = app.manager.store, time.time()
-    data = next(store.scan(now=now))[1].data
-
-    def fill(start: int, stop: int) -> None:
-        for number in range(start, stop):
-            store.create(f"copy-{number}", Record(data, 86_400.0), now=now)
-
-    return fill
-
-
 COPY_IN_REDIS = """
 local value = redis.call('GET', KEYS[1])
 for number = ARGV[1], ARGV[2] - 1 do redis.call('SET', 'sess:copy-' .. number, value, 'PX', 86400000) end
@@ -64,58 +50,48 @@ FROM generate_series(%s::int, %s::int - 1) AS number, (SELECT * FROM session LIM
 """
 
 
-def redis_filler(url: str) -> Fill:
-    client = redis.Redis.from_url(url)
-    key = next(client.scan_iter("sess:*"))
-
-    def fill(start: int, stop: int) -> None:
-        for first in range(start, stop, 50_000):
-            client.eval(COPY_IN_REDIS, 1, key, first, min(first + 50_000, stop))
-
-    return fill
+# Each copies a session that is there, under these numbers.
 
 
-def sqlite_filler(url: str) -> Fill:
-    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-
-    def fill(start: int, stop: int) -> None:
-        connection.execute(COPY_IN_SQLITE, (start, stop))
-        connection.commit()
-
-    return fill
+def fill_memory(app: SessionMiddleware, url: str, numbers: range) -> None:
+    store, now = app.manager.store, time.time()
+    data = next(store.scan(now=now))[1].data
+    for number in numbers:
+        store.create(f"copy-{number}", Record(data, 86_400.0), now=now)
 
 
-def postgresql_filler(url: str) -> Fill:
-    connection = psycopg.connect(url, autocommit=True)
+def fill_redis(app: SessionMiddleware, url: str, numbers: range) -> None:
+    with redis.Redis.from_url(url) as client:
+        key = next(client.scan_iter("sess:*"))
+        for start in numbers[::50_000]:
+            client.eval(COPY_IN_REDIS, 1, key, start, min(start + 50_000, numbers.stop))
 
-    def fill(start: int, stop: int) -> None:
-        connection.execute(COPY_IN_POSTGRESQL, (start, stop))
+
+def fill_sqlite(app: SessionMiddleware, url: str, numbers: range) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute(COPY_IN_SQLITE, (numbers.start, numbers.stop))
+
+
+def fill_postgresql(app: SessionMiddleware, url: str, numbers: range) -> None:
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        connection.execute(COPY_IN_POSTGRESQL, (numbers.start, numbers.stop))
         connection.execute("VACUUM ANALYZE session")
 
-    return fill
 
-
-FILLERS = {"redis": redis_filler, "sqlite": sqlite_filler, "postgresql": postgresql_filler}
+FILLERS = {"memory": fill_memory, "redis": fill_redis, "sqlite": fill_sqlite, "postgresql": fill_postgresql}
 
 
 def growth(url: str, sizes: tuple[int, ...], rounds: int) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield, for each size, what each request takes as a multiple of a bare Flask request."""
     scheme = url.partition(":")[0]
-    fill, filled = None, 0
+    filled = 0
     for size in sizes:
         stage = Stage()
-        app = own_app(stage, f"memory://?max_sessions={size}" if scheme == "memory" else url)
-        runs = {name: prepared(app, stage, scenario) for name, scenario in REQUESTS.items()}
-        runs["read"]()
-        if scheme == "memory":
-            fill, filled = memory_filler(app), 0
-        elif fill is None:
-            fill = FILLERS[scheme](url)
-        fill(filled, size)
+        app = own_app(stage, f"{url}?max_sessions={size}" if scheme == "memory" else url)
+        prepared(app, stage, REQUESTS["read"])  # one to copy
+        FILLERS[scheme](app, url, range(0 if scheme == "memory" else filled, size))
         filled = size
-        for request in ("read", "write"):  # the store in memory may have dropped theirs
-            runs[request] = prepared(app, stage, REQUESTS[request])
-        yield size, timed(runs, rounds)
+        yield size, timed({name: prepared(app, stage, scenario) for name, scenario in REQUESTS.items()}, rounds)
         app.manager.close()
 
 
@@ -141,7 +117,7 @@ def memory_of_a_session(url: str, count: int) -> Iterator[tuple[str, str, float]
         for whose in ("nobody's", "a user's"):
             stage = Stage()
             app = subject.make(stage, url)
-            client.flushdb()
+            client.execute_command("FLUSHDB", "SYNC")
             stage.act = lambda session, whose=whose: session.update(contents(next(numbers), whose))
             ask(app, create_environ())
             before = used(client)
@@ -163,8 +139,8 @@ def main(*, quick: bool = False) -> None:
     sizes = SIZES[:2] if quick else SIZES
     with report.running("redis", "postgresql") as urls, tempfile.TemporaryDirectory() as folder:
         places = {**urls, "sqlite": f"sqlite:///{Path(folder, 'sessions.db')}"}
-        found = {scheme: dict(growth(places[scheme], sizes, 3 if quick else 40)) for scheme in STORES}
         bytes_taken = list(memory_of_a_session(urls["redis"], 300 if quick else 8192))
+        found = {scheme: dict(growth(places[scheme], sizes, 3 if quick else 40)) for scheme in STORES}
     rows = [
         [f"{request}, {store}", *(f"{found[scheme][size][request]:.2f}" for size in sizes)]
         for scheme, store in STORES.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -68,13 +69,17 @@ def bars(name: str, panels: Mapping[str, Mapping[str, float]], unit: str) -> Non
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
         names = list(values)[::-1]
         colours = ["#1f6f8b" if "wsgisession" in each else "#c9ccd1" for each in names]
-        axis.bar_label(axis.barh(names, [values[each] for each in names], color=colours), fmt=" {:.3g}", fontsize=8)
+        axis.bar_label(axis.barh(names, [values[each] for each in names], color=colours), fmt=_figure, fontsize=8)
         axis.set_title(title, fontsize=10)
         axis.margins(x=0.2)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     figure.supxlabel(unit, fontsize=8)
     _write(figure, name)
+
+
+def _figure(value: float) -> str:
+    return f" {value:.2f}" if value < 10 else f" {value:,.0f}"
 
 
 def lines(name: str, series: Mapping[str, Mapping[int, float]], labels: tuple[str, str]) -> None:
@@ -108,7 +113,8 @@ def machine() -> str:
     processor = re.search(r"model name\s*: (.*)", _read("/proc/cpuinfo"))
     python = f"{platform.python_implementation()} {platform.python_version()}"
     name = processor[1] if processor else platform.machine()
-    return f"{python}, {platform.system()}, {os.cpu_count()} cores ({name}).\n{', '.join(_versions())}."
+    place = f"{python}, {platform.system()}, {os.cpu_count()} cores ({name})"
+    return textwrap.fill(f"{place}; {', '.join(_versions())}.", 120)
 
 
 def _read(path: str) -> str:
