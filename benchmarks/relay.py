@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 
@@ -28,16 +29,17 @@ class Relay:
             threading.Thread(target=self._relay, args=(client,), daemon=True).start()
 
     def _relay(self, client: socket.socket) -> None:
-        server = socket.create_connection(self._target)
-        for end in (client, server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with client, socket.create_connection(self._target) as server, suppress(ConnectionError):
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._pass_on(client, server)
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         is_asking = False
         while True:
             for end in select.select([client, server], [], [])[0]:
                 chunk = end.recv(1 << 16)
                 if not chunk:
-                    server.close()
-                    client.close()
                     return
                 if end is client and not is_asking:
                     self.trips += 1

@@ -89,7 +89,7 @@ def lines(name: str, series: Mapping[str, Mapping[int, float]], labels: tuple[st
         axis.plot(list(points), list(points.values()), marker="o", label=label)
     axis.set(xscale="log", xlabel=labels[0], ylabel=labels[1])
     axis.set_ylim(bottom=0)
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     _write(figure, name)
 

@@ -70,8 +70,6 @@ def _view(act: Any) -> str:
 class Site(Server):
     """A server with the app, asked by several clients at once, each with a session and a connection of its own."""
 
-    environment: Mapping[str, str]
-
     def start(self) -> Any:
         super().start()
         self.cookies = [self.ask(self.connection(), "fill").partition(";")[0] for _ in range(CLIENTS)]

@@ -99,7 +99,7 @@ def bare_app(stage: Stage, url: str) -> App:
     return app
 
 
-def own_app(stage: Stage, url: str) -> App:
+def own_app(stage: Stage, url: str) -> SessionMiddleware:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         stage(get_session(environ))
         return answer(start_response)
@@ -107,7 +107,7 @@ def own_app(stage: Stage, url: str) -> App:
     return SessionMiddleware(app, secret=SECRET, store=url)
 
 
-def beaker_app(stage: Stage, url: str) -> App:
+def beaker_app(stage: Stage, url: str) -> Any:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         session = environ["beaker.session"]
         stage(session)
@@ -220,19 +220,19 @@ def flask_app(stage: Stage, setup: Callable[[flask.Flask], object]) -> flask.Fla
     return app
 
 
-def bare_flask_app(stage: Stage, url: str) -> App:
+def bare_flask_app(stage: Stage, url: str) -> flask.Flask:
     return flask_app(stage, lambda app: None)  # without a secret there is no session
 
 
-def own_flask_app(stage: Stage, url: str) -> App:
+def own_flask_app(stage: Stage, url: str) -> flask.Flask:
     return flask_app(stage, lambda app: FlaskSessions(app, secret=SECRET, store=url))
 
 
-def flask_cookie_app(stage: Stage, url: str) -> App:
+def flask_cookie_app(stage: Stage, url: str) -> flask.Flask:
     return flask_app(stage, lambda app: app.config.update(SECRET_KEY=SECRET))
 
 
-def flask_session_app(stage: Stage, url: str) -> App:
+def flask_session_app(stage: Stage, url: str) -> flask.Flask:
     def setup(app: flask.Flask) -> None:
         if url.startswith("redis"):
             app.config.update(SESSION_TYPE="redis", SESSION_REDIS=redis.Redis.from_url(url))
