@@ -109,7 +109,7 @@ def seconds(run: Callable[[], object], calls: int = 20) -> float:
 
 def memory_of_a_session(url: str, count: int) -> Iterator[tuple[str, str, float]]:
     """Yield the bytes that a session of each library takes in Redis, for a user each and for nobody."""
-    client = redis.Redis.from_url(url)
+    client: Any = redis.Redis.from_url(url)
     numbers = itertools.count()
     for name, subject in SUBJECTS.items():
         if name in ("Flask's cookie", "by hand") or " in " in name:
