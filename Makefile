@@ -6,19 +6,27 @@ ARGS ?=
 MONGODB_PYTHONS = $(PYTHON) python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python)
 MONGODB = $(if $(WSGISESSION_TEST_MONGODB_URL),,.venv-mongodb/ready)
 
+# The tests in a browser take the first of these that is there; where none is, Debian's is installed, if that can be.
+BROWSERS = chromium chromium-browser google-chrome google-chrome-stable $(WSGISESSION_TEST_CHROMIUM)
+
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test check wheel demo bench clean
+.PHONY: help test upstream check wheel docs demo bench browser clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
+	@echo 'make upstream run Django'\''s own tests of session backends on ours'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make demo     run the demonstration'
+	@echo 'make docs     build the documents into docs/_build'
 	@echo 'make bench    measure, print the tables, and write them and the plots into docs (ARGS=--quick: only print)'
 	@echo 'make clean    remove all that these made'
 
-test: .venv/test $(MONGODB)
+test: .venv/test $(MONGODB) browser
 	.venv/bin/python -m pytest $(ARGS)
+
+upstream: .venv/test $(MONGODB)
+	.venv/bin/python -m tests.upstream_django
 
 check: .venv/check wheel
 	.venv/bin/ruff check
@@ -33,14 +41,25 @@ wheel: .venv/check
 	dist/venv/bin/python $(PIP_INSTALL) dist/*.whl
 	cd dist && venv/bin/python -W error -c 'import wsgisession; wsgisession.open_store("sqlite:///sessions.db")'
 
+docs: .venv/docs
+	.venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo 'Open docs/_build/index.html'
+
 demo: .venv/demo
 	.venv/bin/python -m demo_flask
 
 bench: .venv/bench .venv/node_modules
 	.venv/bin/python -m benchmarks $(ARGS)
 
+browser: .venv/test
+	@rm -f .venv/no-browser; \
+	for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null || \
+	    { echo 'no browser is here, and apt-get could not install one' >.venv/no-browser; \
+	      echo 'No browser can be had: the tests in one are left out.'; }
+
 clean:
-	rm -rf .venv .venv-mongodb build dist *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb .nox build dist docs/_build *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Express, to compare with, where npm is there.

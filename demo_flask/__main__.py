@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -14,12 +15,13 @@ INSTANCE = Path(__file__).resolve().with_name("instance")
 WELCOME = """\
 The demonstration is at {url}
 
-  - Log in, put something into the cart, look at which worker answers.
-  - Stop it with Ctrl-C and start it again, or kill a worker: you are still logged in.
-  - Log in from a second browser, and end that session from the first.
-  - Log out: every copy of the old cookie is worth nothing.
+  - Sign up, fill the cart, and look at the receipt beside each page: what it asked of the store, and why.
+  - Stop it with Ctrl-C and start it again, or kill a worker: you are still signed in.
+  - Sign in from a second browser, and end that session from the first.
+  - See what an operator sees: curl {url}metrics
 
-STORE=redis://localhost:6379/0 (or any other store's URL) keeps the sessions elsewhere.
+STORE=redis://localhost:6379/0 (or any other store's URL) keeps the sessions elsewhere; IDLE_TIMEOUT=20 ends them after
+so many seconds without a click.
 """
 
 
@@ -29,6 +31,12 @@ def kept_secret(file: Path) -> str:
     if not file.read_text():
         file.write_text(secrets.token_urlsafe(32))
     return file.read_text()
+
+
+def emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def listening_socket() -> socket.socket:
@@ -43,13 +51,16 @@ def main() -> None:
     INSTANCE.mkdir(mode=0o700, exist_ok=True)
     os.environ.setdefault("SESSION_SECRET", kept_secret(INSTANCE / "secret"))
     os.environ.setdefault("STORE", f"sqlite:///{quote(str(INSTANCE))}/sessions.db")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(emptied(INSTANCE / "figures"))  # of all workers: see /metrics
     listener = listening_socket()
     listener.set_inheritable(True)
     host, port = listener.getsockname()
     print(WELCOME.format(url=f"http://{host}:{port}/"), flush=True)  # noqa: T201
-    options = ["--workers=2", f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
+    # Threads, because a WebSocket keeps one for as long as its page is open; Ctrl-C does not wait for it.
+    workers = ["--workers=2", "--threads=32", "--graceful-timeout=1"]
+    options = [*workers, f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
     # In place of this process: Ctrl-C goes to gunicorn, which stops its workers.
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *options, "demo_flask.app:app"])
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *options, "demo_flask.app:create_app()"])
 
 
 main()

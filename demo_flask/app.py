@@ -1,4 +1,4 @@
-"""The app: Flask as anywhere, with `SessionMiddleware` around it and its own ``session``.
+"""The app: Flask as anywhere, with `FlaskSessions`.
 
 Where sessions are kept (``STORE``) and what signs their cookies (``SESSION_SECRET``) come from the environment.
 """
@@ -6,77 +6,93 @@ Where sessions are kept (``STORE``) and what signs their cookies (``SESSION_SECR
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-from flask import Flask, abort, redirect, render_template, request, url_for
-from werkzeug.local import LocalProxy
-from werkzeug.wrappers import Response
+from flask import Flask, Response, render_template, request, session
+from flask_wtf import CSRFProtect
+from prometheus_client import CollectorRegistry
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from wsgisession import Session, SessionManager, SessionMiddleware, get_session
+from wsgisession.flask import FlaskSessions
+from wsgisession.metrics import Metrics
+from wsgisession.observed import ObservedStore
 
-GOODS = {"apple": 40, "bread": 320, "cheese": 650}  # in cents
+from . import account, admin, cart, devices, fixation, inside, live, receipt
+from .users import Users
 
-sessions = SessionManager(
-    store=os.environ["STORE"],
-    cookie={"max_age": timedelta(days=14)},
-    track_client=True,
-    on_store_error="unavailable",
-)
-app = Flask(__name__)
-app.wsgi_app = SessionMiddleware(app.wsgi_app, sessions)  # type: ignore[method-assign]
-session: Session = LocalProxy(lambda: get_session(request.environ))  # type: ignore[assignment]
-
-
-@app.before_request
-def refuse_forms_of_other_sites() -> None:
-    """SameSite=Lax keeps other sites' forms without our cookie; this also stops those of a neighbour on this host."""
-    if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        abort(403)
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
-@app.get("/")
+def create_app(**settings: Any) -> Flask:
+    """Make the app.
+
+    :param settings: of its configuration, before the environment's.
+    """
+    app = Flask(__name__, instance_path=str(Path(__file__).resolve().with_name("instance")))
+    app.config.from_mapping(
+        SECRET_KEY=os.environ.get("SESSION_SECRET"),
+        SESSION_COOKIE_NAME="sid",
+        SESSION_STORE=os.environ.get("STORE", "memory://"),
+        SESSION_IDLE_TIMEOUT=timedelta(seconds=float(os.environ.get("IDLE_TIMEOUT", "900"))),
+        SESSION_ABSOLUTE_TIMEOUT=timedelta(hours=8),
+        SESSION_TRACK_CLIENT=True,
+        SESSION_ON_STORE_ERROR="unavailable",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=timedelta(days=14),
+        FRESH_FOR=timedelta(minutes=10),
+        WTF_CSRF_TIME_LIMIT=None,  # a token lives as long as its session
+        USERS=Path(app.instance_path) / "users.db",
+    )
+    app.config.update(settings)
+    metrics = Metrics(CollectorRegistry())
+    app.config["SESSION_STORE"] = ObservedStore(metrics.observed(app.config["SESSION_STORE"]), receipt.metered)
+    app.config["SESSION_ON_EVENT"] = [metrics, receipt.note_event]
+    FlaskSessions(app)
+    CSRFProtect(app)
+    live.socketio.init_app(app)
+    app.extensions["users"] = Users(Path(app.config["USERS"]))
+    for pages in (account, cart, devices, admin, live, inside, fixation):
+        app.register_blueprint(pages.pages)
+    app.add_url_rule("/", "home", home)
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": metrics.app})  # type: ignore[method-assign]
+    app.after_request(protect)
+    app.after_request(receipt.append)
+    app.register_error_handler(HTTPException, refuse)
+    app.add_template_filter(ago)
+    return app
+
+
 def home() -> str:
     session["visits"] = session.get("visits", 0) + 1
-    devices = [] if session.user_id is None else sessions.sessions_for(session.user_id)
-    return render_template(
-        "home.html", session=session, goods=GOODS, devices=devices, store=sessions.store, worker=os.getpid()
-    )
+    return render_template("home.html")
 
 
-@app.post("/login")
-def log_in() -> Response:
-    name = request.form["name"].strip()[:40]
-    if name and session.user_id is None:
-        session.login(name)
-    return redirect(url_for("home"), 303)
+def protect(response: Response) -> Response:
+    """Add the headers of every response; no page stays in the browser's cache, for the next one at this machine."""
+    response.headers.extend(HEADERS)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    if request.endpoint != "static":
+        response.cache_control.no_store = True
+    return response
 
 
-@app.post("/logout")
-def log_out() -> Response:
-    session.logout()
-    return redirect(url_for("home"), 303)
+def refuse(error: HTTPException) -> tuple[str, int]:
+    """Show a form without its token, an address that is not there, a page for others, in our own words."""
+    return render_template("refused.html", error=error), error.code or 500
 
 
-@app.post("/cart")
-def change_cart() -> Response:
-    item, change = request.form["item"], request.form.get("change", type=int)
-    if item not in GOODS or change not in (1, -1):
-        abort(400)
-    # A transaction, so that of two clicks at once each counts. What changes deep inside the session is noticed.
-    session.transaction(lambda session: put_into(session.setdefault("cart", {}), item, change))
-    return redirect(url_for("home"), 303)
-
-
-def put_into(cart: dict[str, Any], item: str, change: int) -> None:
-    line = cart.setdefault(item, {"quantity": 0, "cents": GOODS[item]})
-    line["quantity"] += change
-    if line["quantity"] <= 0:
-        del cart[item]
-
-
-@app.post("/revoke")
-def revoke() -> Response:
-    if session.user_id is not None:
-        sessions.revoke(request.form["handle"], user_id=session.user_id)
-    return redirect(url_for("home"), 303)
+def ago(moment: datetime) -> str:
+    """Say how long ago a moment was, in one unit."""
+    minutes = (datetime.now(timezone.utc) - moment) // timedelta(minutes=1)
+    if minutes < 1:
+        return "just now"
+    return f"{minutes} min ago" if minutes < 60 else f"{minutes // 60} h ago"

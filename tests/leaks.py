@@ -16,6 +16,7 @@ from wsgisession.signing import IDSigner
 
 LOGGERS = (
     "wsgisession",
+    "wsgisession.events",
     "redis",
     "valkey",
     "psycopg",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.visits import Site
-from wsgisession.access import Verdict, judge, login_address, prefers_json, roles_of
+from wsgisession.access import Verdict, judge, login_address, prefers_json, refuse, roles_of
 
 
-def session_of(**data: Any) -> Any:
-    with Site().browser().request() as session:
+def session_of(site: Site | None = None, **data: Any) -> Any:
+    with (site or Site()).browser().request() as session:
         session.update(data)
         return session
 
@@ -29,6 +30,15 @@ def test_a_stranger_is_asked_who_he_is():
 
 def test_whoever_is_logged_in_passes_where_no_role_is_needed():
     assert judge(session_of(user_id="ada")) is Verdict.WELCOME
+
+
+def test_a_user_whom_the_loader_does_not_know_any_more_is_a_stranger():
+    users = {"ada": {"roles": ["admin"]}}
+    site = Site(user_loader=users.get)
+    for name, verdict in {"ada": Verdict.WELCOME, "deleted": Verdict.WHO_ARE_YOU}.items():
+        session = session_of(site, user_id=name)
+        assert judge(session) is verdict
+        assert judge(session, ["admin"], roles=lambda session: session.user["roles"]) is verdict
 
 
 def test_a_user_named_zero_is_logged_in():
@@ -87,3 +97,32 @@ def test_the_way_back_never_leads_to_another_host(path):
 
 def test_a_login_page_with_a_query_keeps_it():
     assert login_address("/login?by=mail", "/a", "") == "/login?by=mail&next=/a"
+
+
+@pytest.mark.parametrize(("verdict", "status"), [(Verdict.WHO_ARE_YOU, 401), (Verdict.NOT_YOU, 403)])
+def test_people_are_told_in_a_page_and_programs_in_json(verdict, status):
+    page, answer = refuse(verdict, {}), refuse(verdict, {"HTTP_ACCEPT": "application/json"})
+    assert (page.status, answer.status) == (status, status)
+    assert (page.is_page, answer.is_page) == (True, False)
+    assert page.sentence in page.body.decode()
+    assert json.loads(answer.body) == {"error": answer.sentence}
+
+
+@pytest.mark.parametrize("verdict", [Verdict.WHO_ARE_YOU, Verdict.NOT_YOU])
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("login_url", [None, "/login"])
+def test_a_refusal_is_for_one_visitor_only(verdict, accept, login_url):
+    refusal = refuse(verdict, {"HTTP_ACCEPT": accept}, login_url=login_url)
+    headers = dict(refusal.headers)
+    assert (headers["Vary"], headers["Cache-Control"]) == ("Accept", "no-store")
+    assert int(headers["Content-Length"]) == len(refusal.body)
+    assert headers.get("Location") == refusal.location
+
+
+def test_a_browser_without_a_user_is_sent_to_the_login_page_and_a_program_is_not():
+    environ = {"SCRIPT_NAME": "/shop", "PATH_INFO": "/cart", "QUERY_STRING": "item=1"}
+    refusal = refuse(Verdict.WHO_ARE_YOU, environ, login_url="/login")
+    assert (refusal.status, refusal.location) == (303, "/login?next=/shop/cart%3Fitem%3D1")
+    assert (refusal.is_page, refusal.body) == (False, b"")
+    assert refuse(Verdict.NOT_YOU, environ, login_url="/login").location is None
+    assert refuse(Verdict.WHO_ARE_YOU, {"HTTP_ACCEPT": "application/json"}, login_url="/login").location is None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 import subprocess
 import sys
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,10 +17,9 @@ from click.testing import CliRunner, Result
 from tests.servers import ROOT
 from wsgisession import SessionManager
 from wsgisession.cli import main
-from wsgisession.doctor import examine
-from wsgisession.stores import open_store
+from wsgisession.stores import Record, open_store
 
-STEPS = ["connect", "create", "read", "replace", "race", "delete"]
+STEPS = ["connect", "create", "read", "replace", "race", "delete", "latency"]
 
 
 def run(*arguments: str, **options: Any) -> Result:
@@ -33,11 +35,12 @@ def lines(*arguments: str, **options: Any) -> list[Any]:
 def fill(url: str, *users: str, **options: Any) -> list[str]:
     """Store a session for each user; return the handles."""
     manager = SessionManager(secret=secrets.token_bytes(32), store=url, **options)
+    client = ("192.0.2.7", "curl/8") if manager.track_client else None
     handles = []
     for user in users:
         session = manager.open("", None)
         session.login(user, cart=["\x1b[2J"])
-        manager.commit(session, scheme="https", host="shop.example")
+        manager.commit(session, scheme="https", host="shop.example", client=client)
         handles.append(session.handle)
     manager.close()
     return handles
@@ -64,6 +67,41 @@ def test_it_shows_a_session_without_steering_the_terminal(sqlite_url):
     assert "\x1b" not in run("show", sqlite_url, handle).output
 
 
+def test_a_list_for_people_is_a_table_with_times_in_words(sqlite_url):
+    handles = fill(sqlite_url, "ada", "bob", track_client=True)
+    heading, *rows = run("list", sqlite_url).output.splitlines()
+    assert heading.split() == ["HANDLE", "USER", "AGE", "IDLE", "LEFT", "ADDRESS", "AGENT"]
+    assert {row.split()[0] for row in rows} == set(handles)
+    user = heading.index("USER")
+    assert {row[user : user + 4] for row in rows} == {"ada ", "bob "}
+    assert all(re.search(r" \d s +\d s +\d\d h +192\.0\.2\.7 +curl/8$", row) for row in rows)
+
+
+def test_an_empty_list_prints_nothing(sqlite_url):
+    assert run("list", sqlite_url).output == ""
+
+
+@pytest.mark.parametrize("variable", ["WSGISESSION_STORE", "SESSION_STORE"])
+def test_the_environment_names_the_store_where_the_url_is_left_out(sqlite_url, variable):
+    (handle,) = fill(sqlite_url, "ada")
+    environment = {variable: sqlite_url}
+    assert [one["handle"] for one in lines("list", env=environment)] == [handle]
+    assert [one["handle"] for one in lines("show", handle, env=environment)] == [handle]
+    assert lines("revoke", handle, env=environment) == [{"revoked": 1}]
+    assert lines("list", sqlite_url) == []
+
+
+def test_a_url_goes_before_the_environment(sqlite_url):
+    assert lines("stats", sqlite_url, env={"WSGISESSION_STORE": "nothing://"})[0]["records"] == 0
+
+
+def test_without_any_url_it_says_how_to_name_the_store():
+    for arguments in (["list"], ["show", "handle"], ["revoke", "--user", "7"], ["doctor"]):
+        told = run(*arguments, env=dict.fromkeys(("WSGISESSION_STORE", "SESSION_STORE")))
+        assert told.exit_code == 2
+        assert "name the store, as in redis://localhost:6379/0, or set WSGISESSION_STORE" in told.stderr
+
+
 def test_a_handle_without_a_session_is_exit_code_1(sqlite_url):
     assert run("show", sqlite_url, "none").exit_code == 1
     assert run("revoke", sqlite_url, "none").exit_code == 1
@@ -75,11 +113,48 @@ def test_it_revokes_one_session(sqlite_url):
     assert [one["handle"] for one in lines("list", sqlite_url)] == [handles[1]]
 
 
-def test_it_asks_before_it_revokes_all_sessions_of_a_user(sqlite_url):
-    fill(sqlite_url, "ada", "ada")
-    assert run("revoke", sqlite_url, "--user", "ada", input="n\n").exit_code == 1
+def test_it_asks_before_it_revokes_several_sessions_of_a_user(sqlite_url):
+    fill(sqlite_url, "ada", "ada", "bob")
+    refused = run("revoke", sqlite_url, "--user", "ada", input="n\n")
+    assert refused.exit_code == 1
+    assert "End all 2 sessions of user ada? [y/N]" in refused.stderr
+    assert lines("revoke", sqlite_url, "--user", "bob") == [{"revoked": 1}]
     assert len(lines("list", sqlite_url)) == 2
     assert lines("revoke", sqlite_url, "--user", "ada", "--yes") == [{"revoked": 2}]
+
+
+def test_every_command_explains_itself_with_an_example():
+    assert "Exit codes: 0 done, 1 not found" in run("--help").output
+    for name in main.commands:
+        told = run(name, "--help").output
+        assert re.search(rf"\n  Examples?:\n(    .*\n)*    .*wsgisession {name}\b", told), told
+
+
+def test_a_purge_goes_on_to_the_end_or_to_its_limit(sqlite_url, monkeypatch):
+    monkeypatch.setattr("wsgisession.cli._PURGED_AT_ONCE", 4)
+    with closing(open_store(sqlite_url)) as store:
+        for number in range(19):
+            store.create(f"s{number}", Record(b"{}", 5.0), now=1000)
+    assert lines("purge", sqlite_url, "--limit", "7") == [{"purged": 7}]
+    assert lines("purge", sqlite_url) == [{"purged": 12}]
+
+
+@pytest.mark.parametrize("command", ["purge", "stats"])
+def test_long_work_tells_who_watches_how_far_it_is(sqlite_url, command):
+    fill(sqlite_url, "ada")
+    with closing(open_store(sqlite_url)) as store:
+        store.create("expired", Record(b"{}", 5.0), now=1000)
+    program = [sys.executable, "-c", "import wsgisession.cli as cli; cli._REPORTS = 0; cli.main()", command, sqlite_url]
+    ours, theirs = os.openpty()
+    watched = subprocess.run(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, check=True, timeout=30)
+    told = os.read(ours, 1000)
+    os.close(ours)
+    os.close(theirs)
+    assert told.startswith(b"\r1 purged" if command == "purge" else b"\r1 counted")
+    assert told.endswith(b"\r\x1b[K")
+    unwatched = subprocess.run(program, cwd=ROOT, capture_output=True, check=True, timeout=30)
+    assert unwatched.stderr == b""
+    assert b"\r" not in watched.stdout
 
 
 def test_what_cannot_be_right_is_exit_code_2(sqlite_url):
@@ -118,16 +193,6 @@ def test_the_sql_of_postgresql_is_printed_and_not_run():
     assert 'CREATE TABLE IF NOT EXISTS "visits"' in result.output
 
 
-def test_the_doctor_says_what_is_wrong(sqlite_url, monkeypatch):
-    store = open_store(sqlite_url)
-    monkeypatch.setattr(store, "replace", lambda handle, record, *, now: record)
-    findings = list(examine(store))
-    assert findings[-1].step == "race"
-    assert "16 of 16" in findings[-1].problem
-    assert not list(store.scan(now=0))
-    store.close()
-
-
 def test_without_click_it_says_what_to_install():
     code = "import sys; sys.modules['click'] = None; import wsgisession.cli"
     told = subprocess.run(
@@ -146,3 +211,10 @@ def test_every_store_is_served(store_url):
     assert counted["records"] == counted["with_user"] == (2 if is_shared else 0)
     assert {one["handle"] for one in lines("list", store_url)} == (set(handles) if is_shared else set())
     assert lines("purge", store_url, "--limit", "5") == [{"purged": 0}]
+
+
+def test_the_page_of_the_docs_names_every_command():
+    page = (ROOT / "docs" / "operating.md").read_text()
+    assert re.findall(r"^\| `(\w+)(?: \[URL\].*)?` \|", page, re.MULTILINE) == sorted(
+        main.commands, key=["secret", "init", "list", "show", "revoke", "purge", "stats", "doctor"].index
+    )

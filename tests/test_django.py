@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
-from collections.abc import Iterator
-from datetime import timedelta
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
+import django
 import pytest
 from werkzeug.test import Client
 
 from tests.django_project import set_up
+from tests.web import Browser as RealBrowser
+from tests.web import Gunicorn
 
 set_up()
 
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.contrib.sessions.models import Session as OldSession
+from django.core import signing
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
+from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from wsgisession import SessionMiddleware, StoreError
-from wsgisession.django import SessionStore, check_settings, get_manager
+from wsgisession import SessionError, SessionManager, SessionMiddleware, StoreError
+from wsgisession.django import EnvironSession, SessionStore, check_settings, get_manager
 
+CACHE = "django.contrib.sessions.backends.cache"
 SECRET = "a secret for the wrapped Django app"
 
 
@@ -164,6 +177,61 @@ def test_a_flushed_session_expires_the_cookie(client):
     assert stolen.get("/show").json == {"data": {}}
 
 
+# The project behind gunicorn, with two workers.
+
+
+MANAGE = """
+from tests.django_project import wsgi
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from tests.web import until
+from wsgisession.django import get_manager
+"""
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[tuple[RealBrowser, Callable[[str], str]]]:
+    """A browser, and what runs lines in the project from a process of its own, as manage.py does."""
+    files = {"DATABASE": str(tmp_path / "db.sqlite3"), "SESSION_STORE": f"sqlite:///{tmp_path / 'sessions.db'}"}
+    server = Gunicorn("tests.django_project.wsgi:application", "--workers=2", **files)
+
+    def manage(lines: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", MANAGE + lines],
+            env=server.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    manage("call_command('migrate', verbosity=0); User.objects.create_superuser('ada', password='lovelace')")
+    try:
+        yield RealBrowser(server.start().url), manage
+    finally:
+        server.stop()
+
+
+def test_a_login_is_one_in_every_worker_until_it_is_revoked_from_outside(site):
+    browser, manage = site
+    RealBrowser(browser.url).get("/expiry/1")
+    page = browser.get("/admin/login/")
+    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert token is not None
+    form = {"username": "ada", "password": "lovelace", "csrfmiddlewaretoken": token[1], "next": "/admin/"}
+    assert "Site administration" in browser.post("/admin/login/", **form)
+    assert [browser.get("/count") for _ in range(8)] == [str(n) for n in range(1, 9)]
+    browser.get("/say")
+    assert (browser.get("/hear"), browser.get("/hear")) == ("hello", "")
+    assert browser.get("/new-password") == "changed"
+    assert "Site administration" in browser.get("/admin/")
+    expired = "until(lambda: len(list(get_manager().all_sessions())) == 1)"
+    count = "print(sum(1 for _ in get_manager().store.scan(now=0)))"
+    lines = [expired, count, "call_command('clearsessions')", count, "print(get_manager().revoke_user(1))"]
+    assert manage("\n".join(lines)).split() == ["2", "1", "1"]
+    assert "Site administration" not in browser.get("/admin/")
+    assert browser.get("/show") == {"data": {}}
+
+
 # The engine.
 
 
@@ -269,6 +337,7 @@ def test_clearsessions_removes_what_expired(store_url):
         assert SessionStore().exists(session.session_key) == store_url.startswith("redis")
 
 
+@pytest.mark.skipif(django.VERSION < (5, 1), reason="Django's sessions have them since 5.1")
 def test_the_async_methods_do_the_same(engine):
     async def run() -> None:
         session = SessionStore()
@@ -291,6 +360,358 @@ def test_typed_values_come_back_as_they_were(engine):
     assert dict(SessionStore(session.session_key).items()) == {"tuple": (1, 2), "at": now, "bytes": b"\0", "set": {1}}
 
 
+# What Django's own tests ask of every session backend, asked of the engine and of the environ's session.
+
+
+@pytest.fixture(params=["engine", "wrapped"])
+def backend(request, store_url) -> Iterator[Callable[..., SessionBase]]:
+    """Opens a session by its key, or a new one."""
+    if request.param == "engine":
+        with override_settings(WSGISESSION={"store": store_url}):
+            yield SessionStore
+        return
+    manager = SessionManager(secret=SECRET, store=store_url)
+
+    def opened(key: str | None = None) -> EnvironSession:
+        return EnvironSession(manager.open("" if key is None else f"sid={manager.signer.sign(key)}", None))
+
+    yield opened
+    manager.close()
+
+
+def run(session: SessionBase, method: str, *args: Any) -> Any:
+    """Call a method the way that it was asked for: "a" stands before the name of an async one."""
+    found = getattr(session, method)(*args)
+    return asyncio.run(found) if asyncio.iscoroutine(found) else found
+
+
+both_ways = pytest.mark.parametrize("a", ["", "a"], ids=["sync", "async"])
+
+
+@both_ways
+def test_each_access_notes_whether_it_changed_anything(backend, a):
+    steps = [
+        (("get", "x"), False), (("keys",), False), (("values",), False), (("items",), False),
+        (("pop", "x", None), False), (("has_key", "x"), False), (("get_expiry_age",), False),
+        (("setdefault", "y", 1), True), (("update", {"x": 1}), True), (("pop", "x"), True),
+        (("set_expiry", 5), True), (("set_test_cookie",), True), (("flush",), True),
+    ]  # fmt: skip
+    for (method, *args), modified in steps:
+        session = backend()
+        session["x"] = 1
+        session.accessed = session.modified = False
+        run(session, a + method, *(["y", None] if method == "pop" and not modified else args))
+        assert (session.accessed, session.modified) == (True, modified), method
+
+
+def test_reading_what_is_not_there_is_a_key_error(backend):
+    for read in (backend().pop, backend().__getitem__):
+        with pytest.raises(KeyError):
+            read("x")
+
+
+@both_ways
+def test_a_saved_session_is_there_until_it_is_deleted(backend, a):
+    session = backend()
+    assert session.session_key is None
+    session["x"] = 1
+    run(session, f"{a}save")
+    key = session.session_key
+    assert run(session, f"{a}exists", key)
+    assert session["x"] == 1
+    assert run(backend(key), f"{a}load") == {"x": 1}
+    run(session, f"{a}delete")
+    assert not run(session, f"{a}exists", key)
+    assert run(backend(key), f"{a}load") == {}
+
+
+@both_ways
+def test_create_stores_an_empty_session_at_once(backend, a):
+    session = backend()
+    run(session, f"{a}create")
+    assert session.modified
+    assert backend(session.session_key).exists(session.session_key)
+
+
+@both_ways
+def test_flush_ends_the_session_and_leaves_no_key(backend, a):
+    session = backend()
+    session["x"] = 1
+    session.save()
+    key = session.session_key
+    run(session, f"{a}flush")
+    assert session.session_key is None
+    assert list(session.items()) == []
+    assert backend(key).load() == {}
+
+
+@both_ways
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_cycled_key_is_another_one_with_the_same_data(backend, a, is_read):
+    first = backend()
+    first.update({"a": 1, "b": [2]})
+    first.save()
+    session = backend(first.session_key) if is_read else first
+    run(session, f"{a}cycle_key")
+    assert session.session_key not in (None, first.session_key if is_read else "")
+    assert dict(session.items()) == {"a": 1, "b": [2]}
+    if isinstance(session, SessionStore):  # the environ's session does so as the response leaves
+        assert session.exists(session.session_key)
+        assert not is_read or not session.exists(first.session_key)
+
+
+@both_ways
+def test_a_save_of_a_deleted_session_is_an_update_error(backend, a):
+    session = backend()
+    session["x"] = 1
+    run(session, f"{a}save", True)
+    run(backend(session.session_key), f"{a}delete")
+    session["x"] = 2
+    with pytest.raises(UpdateError):
+        run(session, f"{a}save")
+    assert run(session, f"{a}load") == {}
+
+
+@both_ways
+def test_an_unknown_key_makes_no_record_and_is_not_used(backend, a):
+    session = backend("A" * 43)
+    assert run(session, f"{a}load") == {}
+    assert session.session_key is None
+    assert not run(session, f"{a}exists", "A" * 43)
+    run(session, f"{a}save")
+    assert session.session_key != "A" * 43
+
+
+@both_ways
+def test_expiry_is_reckoned_as_django_does(backend, a):
+    session, now = backend(), timezone.now()
+    two_weeks = settings.SESSION_COOKIE_AGE
+    for given, age in [(10, 10), (now + timedelta(seconds=60), 60), (0, two_weeks), (None, two_weeks)]:
+        run(session, f"{a}set_expiry", given)
+        assert age - 5 <= run(session, f"{a}get_expiry_age") <= age
+        assert abs(run(session, f"{a}get_expiry_date") - now - timedelta(seconds=age)) < timedelta(seconds=5)
+        assert run(session, f"{a}get_expire_at_browser_close") is (given == 0)
+    with override_settings(SESSION_EXPIRE_AT_BROWSER_CLOSE=True):
+        assert run(session, f"{a}get_expire_at_browser_close") is True
+
+
+@both_ways
+def test_an_expiry_in_the_past_ends_the_session_at_once(backend, a):
+    session = backend()
+    session["x"] = 1
+    session.save()
+    key = session.session_key
+    run(session, f"{a}set_expiry", -timedelta(seconds=10))
+    run(session, f"{a}save")
+    assert backend(key).load() == {}
+
+
+def test_a_fixed_date_that_has_passed_ends_the_session_however_often_it_was_read(backend):
+    session = backend()
+    session["x"] = 1
+    session.set_expiry(timezone.now() + timedelta(seconds=0.2))
+    session.save() if isinstance(session, SessionStore) else session.session.save()
+    while timezone.now() < datetime.fromisoformat(session["_session_expiry"]):
+        pass
+    late = backend(session.session_key)
+    assert late.get("x") is None
+
+
+@both_ways
+def test_a_test_cookie_works_once(backend, a):
+    session = backend()
+    assert not run(session, f"{a}test_cookie_worked")
+    run(session, f"{a}set_test_cookie")
+    session.save()
+    again = backend(session.session_key)
+    assert run(again, f"{a}test_cookie_worked")
+    run(again, f"{a}delete_test_cookie")
+    assert not run(again, f"{a}test_cookie_worked")
+
+
+def test_what_was_encoded_is_decoded_and_anything_else_is_empty(backend):
+    session = backend()
+    assert session.decode(session.encode({"x": 1})) == {"x": 1}
+    assert session.decode("bad:encoded:value") == {}
+
+
+@pytest.mark.parametrize("key", ["", "1234567", "short"])
+def test_a_key_that_is_too_short_is_none(key):
+    assert SessionStore(key).session_key is None
+
+
+def test_a_session_key_is_read_only(backend):
+    with pytest.raises(AttributeError):
+        backend().session_key = "A" * 43
+
+
+def test_a_taken_key_is_a_create_error(engine):
+    first = SessionStore()
+    first.create()
+    second = SessionStore(first.session_key)
+    with pytest.raises(CreateError):
+        second.save(must_create=True)
+
+
+@both_ways
+def test_clear_expired_asks_the_store(sqlite_url, a):
+    at = [1_800_000_000.0]
+    with override_settings(WSGISESSION={"store": sqlite_url, "clock": lambda: at[0]}):
+        session = SessionStore()
+        session.create()
+        at[0] += 15 * 86_400
+        run(session, f"{a}clear_expired")
+        at[0] -= 15 * 86_400
+        assert not session.exists(session.session_key)
+
+
+def test_the_environs_session_ends_no_other(store_url):
+    manager = SessionManager(secret=SECRET, store=store_url)
+    with pytest.raises(SessionError, match="revoke"):
+        EnvironSession(manager.open("", None)).delete("A" * 43)
+    manager.close()
+
+
+def test_a_key_that_a_view_has_made_is_that_of_the_next_request(client):
+    key = client.get("/key").text
+    assert key
+    assert client.get("/key").text == key
+
+
+# Moving in from Django's own database.
+
+DATABASE = "django.contrib.sessions.backends.db"
+
+
+@pytest.fixture
+def moved_in(store_url, user) -> Iterator[tuple[Client, str]]:
+    """A browser that has logged in under Django's own engine, and its key; the settings have changed since."""
+    with override_settings(SESSION_ENGINE=DATABASE):
+        client = Client(get_wsgi_application())
+        sign_in(client)
+        client.get("/put/cart/apples")
+    with override_settings(WSGISESSION={"store": store_url, "carry_over": DATABASE}):
+        client.application = get_wsgi_application()
+        yield client, client.get_cookie("sessionid").value
+    OldSession.objects.all().delete()
+
+
+def test_a_login_in_djangos_database_is_carried_over(moved_in, user):
+    client, old_key = moved_in
+    data = client.get("/show").json["data"]
+    assert (data["cart"], data["_auth_user_id"]) == ("apples", str(user.pk))
+    assert client.get("/admin/").status_code == 200
+    assert client.get_cookie("sessionid").value != old_key
+    assert not OldSession.objects.filter(pk=old_key).exists()
+    assert len(get_manager().sessions_for(user.pk)) == 1
+
+
+def test_requests_beside_the_first_come_to_the_same_session(moved_in):
+    client, _ = moved_in
+    beside = copy_of(client)
+    client.get("/put/first/1")
+    beside.get("/put/second/2")
+    assert {"first", "second", "cart"} <= client.get("/show").json["data"].keys()
+    assert client.get_cookie("sessionid").value == beside.get_cookie("sessionid").value
+
+
+def test_an_old_key_is_not_answered_for_long(moved_in, monkeypatch):
+    client, _ = moved_in
+    stolen = copy_of(client)
+    client.get("/show")
+    monkeypatch.setattr("wsgisession.django.engine._OLD_KEY_IS_ANSWERED_FOR", -1.0)
+    assert stolen.get("/show").json == {"data": {}}
+    assert "cart" in client.get("/show").json["data"]
+
+
+@pytest.mark.parametrize("path", ["/sign-out", "/clear"])
+def test_what_was_carried_over_and_ended_stays_ended(moved_in, path):
+    client, _ = moved_in
+    kept = copy_of(client)
+    client.get("/show")
+    client.get(path)
+    assert kept.get("/show").json == {"data": {}}
+
+
+def test_a_flush_before_anything_was_read_ends_the_old_session_too(moved_in):
+    client, old_key = moved_in
+    kept = copy_of(client)
+    client.get("/clear")
+    assert not OldSession.objects.filter(pk=old_key).exists()
+    assert kept.get("/show").json == {"data": {}}
+
+
+def test_a_session_that_was_logged_out_while_another_request_carries_it_over_stays_logged_out(moved_in, monkeypatch):
+    client, old_key = moved_in
+    late = copy_of(client)
+    read = DatabaseStore.load
+
+    def logged_out_meanwhile(store):
+        data = read(store)
+        monkeypatch.undo()
+        client.get("/show")
+        client.get("/sign-out")
+        return data
+
+    monkeypatch.setattr(DatabaseStore, "load", logged_out_meanwhile)
+    assert late.get("/show").json == {"data": {}}
+
+
+def test_a_request_that_fails_and_rolls_back_loses_no_session(moved_in):
+    client, old_key = moved_in
+    with pytest.raises(RuntimeError), transaction.atomic():
+        SessionStore(old_key).load()
+        raise RuntimeError
+    assert OldSession.objects.filter(pk=old_key).exists()
+    assert "cart" in client.get("/show").json["data"]
+    assert not OldSession.objects.filter(pk=old_key).exists()
+
+
+def test_a_store_that_fails_leaves_the_old_session_where_it_is(moved_in, monkeypatch):
+    client, old_key = moved_in
+
+    def down(*_, **__):
+        raise StoreError("the store is down")
+
+    monkeypatch.setattr(get_manager().store, "create", down)
+    with pytest.raises(StoreError):
+        SessionStore(old_key).load()
+    monkeypatch.undo()
+    assert "cart" in client.get("/show").json["data"]
+
+
+def test_nothing_is_carried_over_without_being_asked_for(sqlite_url, user):
+    with override_settings(SESSION_ENGINE=DATABASE):
+        client = Client(get_wsgi_application())
+        sign_in(client)
+    with override_settings(WSGISESSION={"store": sqlite_url}):
+        client.application = get_wsgi_application()
+        assert client.get("/show").json == {"data": {}}
+    assert OldSession.objects.count() == 1
+    OldSession.objects.all().delete()
+
+
+def test_what_is_pickled_in_the_database_is_not_read(sqlite_url):
+    key = "p" * 32
+    pickled = signing.dumps({"x": 1}, salt=SessionStore().key_salt, serializer=Pickles)
+    OldSession.objects.create(pk=key, session_data=pickled, expire_date=timezone.now() + timedelta(days=1))
+    carry_over = {"store": sqlite_url, "carry_over": DATABASE}
+    with override_settings(WSGISESSION=carry_over, SESSION_SERIALIZER="tests.test_django.Pickles"):
+        assert SessionStore(key).load() == {}
+    assert not Pickles.were_read
+    OldSession.objects.all().delete()
+
+
+class Pickles:
+    were_read = False
+
+    def dumps(self, data):
+        return pickle.dumps(data)
+
+    def loads(self, data):
+        Pickles.were_read = True
+
+
 # Settings.
 
 
@@ -302,6 +723,13 @@ def test_typed_values_come_back_as_they_were(engine):
         ({"store": "memory://", "colour": "red"}, "wsgisession.E001", "unknown option 'colour'"),
         ({}, "wsgisession.E001", "needs a store"),
         ("redis://", "wsgisession.E001", "must be a dict"),
+        ({"store": "sqlite:///x.db", "idle_timeout": "x"}, "wsgisession.E001", "idle_timeout"),
+        ({"store": "sqlite:///x.db", "user_key": 5}, "wsgisession.E001", "user_key"),
+        ({"store": "sqlite:///x.db", "name": "sid"}, "wsgisession.E002", "SESSION_COOKIE_NAME"),
+        ({"store": "sqlite:///x.db", "secret": "x" * 40}, "wsgisession.E002", "SECRET_KEY"),
+        ({"store": "sqlite:///x.db", "max_sessions_per_user": 1}, "wsgisession.E002", "wrapped"),
+        ({"store": "sqlite:///x.db", "carry_over": "nosuch.engine"}, "wsgisession.E001", "no session engine"),
+        ({"store": "sqlite:///x.db", "carry_over": CACHE}, "wsgisession.E001", "from the database only"),
         ({"store": "memory://"}, "wsgisession.W001", "memory://"),
     ],
 )
@@ -310,6 +738,37 @@ def test_a_wrong_setting_is_a_system_check(given, identifier, sentence):
         found = check_settings()
     assert [message.id for message in found] == [identifier]
     assert sentence in found[0].msg
+
+
+@pytest.mark.parametrize(
+    ("cookie", "sentence"),
+    [
+        ({"SESSION_COOKIE_NAME": "__Host-id"}, "without Secure"),
+        ({"SESSION_COOKIE_SAMESITE": "None"}, "SameSite=None"),
+        ({"SESSION_COOKIE_NAME": "__Host-id", "SESSION_COOKIE_SECURE": True, "SESSION_COOKIE_PATH": "/x"}, "path"),
+        ({"SESSION_COOKIE_NAME": "a b"}, "token"),
+        ({"SESSION_COOKIE_DOMAIN": "https://example.com"}, "domain"),
+        ({"SESSION_COOKIE_AGE": 0}, "max_age"),
+    ],
+)
+def test_a_cookie_that_browsers_refuse_is_a_system_check(sqlite_url, cookie, sentence):
+    with override_settings(WSGISESSION={"store": sqlite_url}, **cookie):
+        found = check_settings()
+    assert [message.id for message in found] == ["wsgisession.E003"]
+    assert sentence in found[0].msg
+
+
+def test_settings_that_nobody_reads_are_a_system_check(sqlite_url):
+    with override_settings(WSGISESSION={"store": sqlite_url}, SESSION_ENGINE=DATABASE):
+        assert [message.id for message in check_settings()] == ["wsgisession.W002"]
+
+
+def test_an_unavailable_store_that_nobody_would_answer_for_is_a_system_check(sqlite_url):
+    given = {"store": sqlite_url, "on_store_error": "unavailable"}
+    with override_settings(WSGISESSION=given):
+        assert check_settings() == []
+        with override_settings(MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"]):
+            assert [message.id for message in check_settings()] == ["wsgisession.W003"]
 
 
 def test_good_settings_pass_the_checks(sqlite_url):

@@ -12,8 +12,8 @@ from wsgisession.events import Events, SessionEvent
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
-def events(listener):
-    return Events(listener, clock=AT.timestamp)
+def events(*listeners):
+    return Events(listeners, clock=AT.timestamp)
 
 
 def test_the_callable_gets_each_event_whole():
@@ -46,6 +46,17 @@ def test_a_callable_that_fails_is_logged_and_breaks_nothing(caplog):
     assert "the metrics server is down" in caplog.text
 
 
+def test_of_several_callables_each_is_told_whatever_becomes_of_the_others():
+    """SECURITY 57."""
+    heard = []
+
+    def fail(event):
+        raise RuntimeError("the metrics server is down")
+
+    events(fail, heard.append, fail, heard.append).emit("saved", "1handle")
+    assert [event.name for event in heard] == ["saved", "saved"]
+
+
 def test_what_ends_the_process_is_not_held_back():
     def interrupt(event):
         raise KeyboardInterrupt
@@ -74,17 +85,17 @@ def test_what_ends_the_process_is_not_held_back():
 )
 def test_an_event_is_logged_by_its_weight(caplog, name, level):
     caplog.set_level(logging.DEBUG, "wsgisession")
-    events(None).emit(name, "1handle", reason="a reason", detail="a sentence")
+    events().emit(name, "1handle", reason="a reason", detail="a sentence")
     assert caplog.record_tuples == [("wsgisession", level, f"session {name}: 1handle (a reason) (a sentence)")]
 
 
 def test_an_event_of_no_session_is_logged_with_a_dash(caplog):
     caplog.set_level(logging.INFO, "wsgisession")
-    events(None).emit("rejected", reason="malformed")
+    events().emit("rejected", reason="malformed")
     assert caplog.messages == ["session rejected: - (malformed)"]
 
 
 def test_an_event_below_the_log_s_level_is_not_logged(caplog):
     caplog.set_level(logging.WARNING, "wsgisession")
-    events(None).emit("saved", "1handle")
+    events().emit("saved", "1handle")
     assert caplog.messages == []

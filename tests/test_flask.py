@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from wsgiref.validate import validator
 
+import click
 import pytest
 from flask import (
     Blueprint,
@@ -23,13 +24,16 @@ from flask import (
     session,
     stream_with_context,
 )
+from flask.cli import FlaskGroup
 from markupsafe import Markup
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 import wsgisession.flask
 from tests.visits import WatchedStore
-from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError
+from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError, flask_settings
+from wsgisession.access import Verdict, refuse
 from wsgisession.flask import FlaskSession, FlaskSessions, login_required, role_required
 
 SECRET = "a secret that is long enough"
@@ -38,7 +42,7 @@ OLD = "the secret of last year, long enough"
 
 def make_app(secret: str | None = SECRET, **settings: Any) -> Flask:
     app = Flask(__name__)
-    app.config.update(SECRET_KEY=secret, **settings)
+    app.config.update({"SECRET_KEY": secret, **settings})
 
     @app.get("/")
     def untouched() -> str:
@@ -144,6 +148,27 @@ def test_settings_may_change_after_the_extension_was_attached():
     assert attributes(app.test_client().get("/"))["SameSite"] == "Strict"
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "attribute", "sent"),
+    [
+        ("SESSION_COOKIE_DOMAIN", "example.com", "Domain", "example.com"),
+        ("SESSION_COOKIE_PATH", "/put", "Path", "/put"),
+        ("APPLICATION_ROOT", "/shop", "Path", "/shop"),
+        ("SESSION_COOKIE_SECURE", True, "Secure", ""),
+        ("SESSION_COOKIE_HTTPONLY", False, "HttpOnly", None),
+        ("SESSION_COOKIE_PARTITIONED", True, "Partitioned", ""),
+        ("SESSION_COOKIE_SAMESITE", "Strict", "SameSite", "Strict"),
+        ("PERMANENT_SESSION_LIFETIME", 60, "Max-Age", "60"),
+    ],
+)
+def test_each_setting_of_the_cookie_is_read_at_each_request(setting, value, attribute, sent):
+    app = app_with_sessions()
+    before = attributes(app.test_client().get("/put?_permanent=1"))
+    assert before.get(attribute) != sent
+    app.config[setting] = value
+    assert attributes(app.test_client().get("/put?_permanent=1")).get(attribute) == sent
+
+
 def test_sessions_outlive_a_change_of_settings():
     app = app_with_sessions()
     client = app.test_client()
@@ -189,12 +214,72 @@ def test_without_a_secret_there_is_the_null_session():
         app.test_client().get("/put?a=1")
 
 
-def test_a_weak_secret_is_refused_except_in_tests():
-    app = app_with_sessions("dev", PROPAGATE_EXCEPTIONS=True)
+@pytest.mark.parametrize("setting", ["TESTING", "DEBUG"])
+@pytest.mark.parametrize(
+    "secrets", [{"SECRET_KEY": "dev"}, {"SESSION_SECRET": "secret"}, {"SECRET_KEY_FALLBACKS": [b""]}]
+)
+def test_a_weak_secret_is_refused_except_in_tests_and_in_development(setting, secrets, caplog):
+    flask_settings._warn_once.cache_clear()
+    app = app_with_sessions(PROPAGATE_EXCEPTIONS=True, **secrets)
+    with pytest.raises(ConfigurationError):
+        app.test_client().get("/put?a=1")
+    assert caplog.messages == []
+    app.config[setting] = True
+    client = app.test_client()
+    client.get("/put?a=1")
+    app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
+    assert client.get("/get").json == {"a": "1"}
+    (message,) = caplog.messages
+    assert "wsgisession secret" in message
+
+
+def test_a_weak_keyword_argument_is_refused_like_a_setting():
+    app = app_with_sessions(options={"secret": "short"}, PROPAGATE_EXCEPTIONS=True)
     with pytest.raises(ConfigurationError):
         app.test_client().get("/put?a=1")
     app.testing = True
     assert app.test_client().get("/put?a=1").status_code == 200
+
+
+def test_a_secret_that_is_none_is_refused_in_tests_too():
+    app = app_with_sessions(SECRET_KEY=1234, PROPAGATE_EXCEPTIONS=True, TESTING=True)
+    with pytest.raises(ConfigurationError, match="str or bytes"):
+        app.test_client().get("/get")
+
+
+def test_a_good_secret_opens_the_same_sessions_in_debug_mode():
+    app = app_with_sessions()
+    client = app.test_client()
+    client.get("/put?a=1")
+    app.debug = True
+    assert client.get("/get").json == {"a": "1"}
+
+
+def test_a_store_named_by_a_url_is_closed_when_another_takes_its_place(sqlite_url, monkeypatch):
+    app, closed = app_with_sessions(SESSION_STORE=sqlite_url), []
+    sessions = app.extensions["wsgisession"]
+    client = app.test_client()
+    client.get("/put?a=1")
+    store = sessions.manager.store
+    monkeypatch.setattr(type(store), "close", lambda self: closed.append(self))
+    app.config["PERMANENT_SESSION_LIFETIME"] = 60
+    assert client.get("/get").json == {"a": "1"}
+    assert closed == []
+    app.config["SESSION_STORE"] = "memory://"
+    assert client.get("/get").json == {}
+    assert closed == [store]
+    monkeypatch.undo()
+    store.close()
+
+
+def test_a_store_that_the_app_made_is_the_apps_to_close(monkeypatch):
+    ours, closed = WatchedStore(), []
+    app = app_with_sessions(SESSION_STORE=ours)
+    monkeypatch.setattr(WatchedStore, "close", lambda self: closed.append(self))
+    app.test_client().get("/put?a=1")
+    app.config["SESSION_STORE"] = "memory://"
+    app.test_client().get("/put?a=1")
+    assert closed == []
 
 
 def test_keyword_arguments_go_before_the_configuration():
@@ -208,6 +293,17 @@ def test_keyword_arguments_go_before_the_configuration():
 def test_an_option_that_nobody_knows_is_refused():
     with pytest.raises(ConfigurationError, match="'stroe'"):
         FlaskSessions(stroe="memory://")
+
+
+def test_a_user_that_stands_under_another_key_from_now_on_keeps_the_session_id():
+    app = app_with_sessions()
+    client = app.test_client()
+    client.get("/put?account=ada")
+    app.config["SESSION_USER_KEY"] = "account"
+    assert "Set-Cookie" not in client.get("/get").headers
+    assert app.extensions["wsgisession"].manager.sessions_for("ada") == []
+    client.get("/put?a=1")
+    assert len(app.extensions["wsgisession"].manager.sessions_for("ada")) == 1
 
 
 # session.permanent.
@@ -262,8 +358,8 @@ def test_an_untouched_session_costs_no_call_and_no_header():
 def test_settings_are_read_again_only_when_one_has_changed(monkeypatch):
     read: list[Any] = []
     app = app_with_sessions(SECRET_KEY_FALLBACKS=[OLD])
-    options_of = wsgisession.flask._options_of
-    monkeypatch.setattr(wsgisession.flask, "_options_of", lambda *given: read.append(1) or options_of(*given))
+    options_of = wsgisession.flask.options_of
+    monkeypatch.setattr(wsgisession.flask, "options_of", lambda *given: read.append(1) or options_of(*given))
     client = app.test_client()
     for _ in range(3):
         client.get("/")
@@ -304,14 +400,14 @@ def test_first_requests_side_by_side_make_one_manager(monkeypatch):
     app = app_with_sessions()
     interface: Any = app.session_interface
     both = threading.Barrier(2)
-    options_of = wsgisession.flask._options_of
+    options_of = wsgisession.flask.options_of
 
     def slowly(*given: Any) -> Any:
         with contextlib.suppress(threading.BrokenBarrierError):
             both.wait(0.2)  # two that read the settings at once meet here; behind a lock they cannot
         return options_of(*given)
 
-    monkeypatch.setattr(wsgisession.flask, "_options_of", slowly)
+    monkeypatch.setattr(wsgisession.flask, "options_of", slowly)
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(interface.manager, [app, app])
     assert one is other
@@ -481,6 +577,33 @@ def test_a_manager_without_a_secret_says_what_is_missing():
         _ = FlaskSessions().manager
 
 
+def test_a_command_of_the_app_ends_the_sessions_of_a_user():
+    app = make_app()
+    sessions = FlaskSessions(app)
+    app.cli.command("lock")(click.argument("user")(lambda user: print(sessions.manager.revoke_user(user))))
+    client = app.test_client()
+    client.get("/put?user_id=ada")
+    assert app.test_cli_runner().invoke(args=["lock", "ada"]).output == "1\n"
+    assert client.get("/get").json == {}
+
+
+def test_the_shell_of_the_app_has_its_sessions():
+    app = app_with_sessions()
+    client = app.test_client()
+    client.get("/put?user_id=ada&a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    typed = f"""
+from flask import session
+visit = app.test_request_context(headers={{"Cookie": "session={cookie.value}"}})
+visit.push(); print(dict(session)); visit.pop()
+print(app.extensions["wsgisession"].manager.revoke_user("ada"))
+"""
+    shown = app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), ["shell"], input=typed)
+    assert "{'user_id': 'ada', 'a': '1'}\n1\n" in shown.output.replace(">>> ", "")
+    assert client.get("/get").json == {}
+
+
 def test_blueprints_and_templates_see_the_session():
     app = app_with_sessions()
     shop = Blueprint("shop", __name__, url_prefix="/shop")
@@ -544,6 +667,69 @@ def test_an_app_that_is_wrapped_too_uses_the_session_of_its_middleware():
     assert client.get("/get").json == {"a": "1"}
     assert attributes(client.get("/clear"))["Max-Age"] == "0"
     assert client.get("/get").json == {}
+
+
+def wrapped_in_place(**settings: Any) -> Flask:
+    app = app_with_sessions(**settings)
+    wsgi: Any = app
+    wsgi.wsgi_app = ProxyFix(SessionMiddleware(app.wsgi_app, secret=SECRET, name="outer"))
+    return app
+
+
+@pytest.mark.parametrize("secret", [None, OLD])
+def test_an_app_that_is_wrapped_too_has_the_manager_of_its_middleware(secret):
+    app = wrapped_in_place(secret=secret)
+    client = app.test_client()
+    client.get("/put?user_id=ada")
+    manager = app.extensions["wsgisession"].manager
+    assert manager.name == "outer"
+    assert [info.data for info in manager.sessions_for("ada")] == [{"user_id": "ada"}]
+    assert manager.revoke_user("ada") == 1
+    assert client.get("/get").json == {}
+
+
+def test_of_two_middlewares_around_the_app_the_inner_one_counts():
+    app = wrapped_in_place()
+    wsgi: Any = app
+    wsgi.wsgi_app = SessionMiddleware(app.wsgi_app, secret=SECRET, name="outermost")
+    assert "outer" in attributes(app.test_client().get("/put?a=1"))
+    assert app.extensions["wsgisession"].manager.name == "outer"
+
+
+def test_a_user_who_changes_in_a_wrapped_app_gets_a_new_id():
+    client = wrapped_in_place().test_client()
+    client.get("/put?a=1")
+    assert "outer" in attributes(client.get("/put?user_id=ada"))
+    assert "Set-Cookie" not in client.get("/put?a=2").headers
+    assert client.get("/get").json == {"a": "2", "user_id": "ada"}
+
+
+def test_a_test_opens_the_session_of_a_wrapped_app():
+    client = wrapped_in_place(secret=None).test_client()
+    with client.session_transaction() as mine:
+        mine["a"] = 1
+    assert client.get("/get").json == {"a": 1}
+    client.get("/put?b=2")
+    with client.session_transaction() as mine:
+        assert dict(mine) == {"a": 1, "b": "2"}
+
+
+def test_a_wrapped_app_streams_and_remembers_what_changed_on_the_way():
+    app = wrapped_in_place()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def numbers() -> Any:
+            for _ in range(3):
+                session["n"] = session.get("n", 0) + 1
+                yield f"{session['n']},"
+
+        return Response(stream_with_context(numbers()))
+
+    client = app.test_client()
+    with contextlib.closing(client.get("/stream")) as response:
+        assert response.text == "1,2,3,"
+    assert client.get("/get").json == {"n": 3}
 
 
 def test_a_nested_request_of_a_wrapped_app_is_its_own():
@@ -696,6 +882,43 @@ def test_whoever_is_logged_in_passes_where_his_roles_reach():
     assert client.get("/async/me").text == "me"
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("path", ["/account", "/admin", "/staff"])
+def test_no_cache_keeps_a_refusal_for_the_next_visitor(path, accept):
+    client = guarded_app().test_client()
+    if path == "/staff":
+        client.get("/put?user_id=ada&groups=guest")
+    response = client.get(path, headers={"Accept": accept})
+    assert response.status_code == {"/account": 401, "/staff": 403}.get(path, 303 if accept == "text/html" else 401)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.vary.as_set() == {"accept", "cookie"}
+
+
+def test_the_refusal_of_a_view_is_that_of_a_guard():
+    client = guarded_app().test_client()
+    for accept in ("text/html", "application/json"):
+        environ = {"HTTP_ACCEPT": accept, "PATH_INFO": "/admin"}
+        refusal = refuse(Verdict.WHO_ARE_YOU, environ, login_url="/login")
+        response = client.get("/admin", headers={"Accept": accept})
+        assert (response.status_code, response.location) == (refusal.status, refusal.location)
+        assert (response.data, response.content_type) == (refusal.body, refusal.kind)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/account", 401), ("/admin", 303), ("/staff", 401)])
+def test_without_a_secret_nobody_is_logged_in(path, status):
+    app = guarded_app()
+    app.secret_key = None
+    response = app.test_client().get(path)
+    assert (response.status_code, response.headers["Cache-Control"]) == (status, "no-store")
+
+
+def test_a_guard_over_flasks_own_sessions_says_what_is_missing():
+    app = make_app(PROPAGATE_EXCEPTIONS=True)
+    app.add_url_rule("/account", view_func=login_required(lambda: ""))
+    with pytest.raises(ConfigurationError, match=r"FlaskSessions\(app\)"):
+        app.test_client().get("/account")
+
+
 def test_a_guarded_view_keeps_its_name():
     assert guarded_app().view_functions["account"].__doc__ == "The account."
 
@@ -703,4 +926,5 @@ def test_a_guarded_view_keeps_its_name():
 def test_the_app_says_how_a_refusal_looks():
     app = guarded_app()
     app.register_error_handler(401, lambda error: (f"no: {error.description}", 401))
-    assert app.test_client().get("/account").text == "no: Please log in first."
+    response = app.test_client().get("/account")
+    assert (response.text, response.headers["Cache-Control"]) == ("no: Please log in first.", "no-store")

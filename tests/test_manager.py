@@ -334,6 +334,26 @@ def test_revoke_user_ends_all_sessions_but_the_one_to_keep(site):
     assert len(site.told("revoked")) == 3
 
 
+def test_revoke_user_keeps_a_session_whose_id_was_renewed_meanwhile():
+    """SECURITY 33."""
+    site = Site(renewal_timeout=50)
+    browser, other = logged_in(site, 7), logged_in(site, 7)
+    handle = browser.handle
+    site.clock += 51
+    browser.put(n=1)
+    assert site.manager.revoke_user(7, except_handle=handle) == 1
+    assert (browser.data, other.data) == ({"user_id": 7, "n": 1}, {})
+
+
+def test_who_ends_all_other_sessions_and_then_changes_the_id_stays_logged_in(site):
+    browser, other = logged_in(site, 7, cart=["tea"]), logged_in(site, 7)
+    for change in (lambda session: session.login(7), lambda session: session.regenerate()):
+        with browser.request() as session:
+            site.manager.revoke_user(7, except_handle=session.handle)
+            change(session)
+        assert (browser.data, other.data) == ({"user_id": 7, "cart": ["tea"]}, {})
+
+
 def test_at_a_login_beyond_the_limit_the_oldest_session_ends():
     """SECURITY 37."""
     site = Site(max_sessions_per_user=2)
@@ -345,6 +365,34 @@ def test_at_a_login_beyond_the_limit_the_oldest_session_ends():
     browsers[1].put(seen=True)
     assert len(site.manager.sessions_for(7)) == 2
     assert "more sessions" in site.told("revoked")[0].detail
+
+
+def become(session, user):
+    session["_user_id"] = user  # as Flask-Login does
+
+
+@pytest.mark.parametrize(
+    "log_in",
+    [
+        become,
+        lambda session, user: (become(session, user), session.save()),
+        lambda session, user: session.transaction(lambda session: become(session, user)),
+        lambda session, user: (become(session, user), session.regenerate()),
+        lambda session, user: (become(session, user), session.save(), session.regenerate()),
+        lambda session, user: (session.destroy(), become(session, user), session.save()),
+        lambda session, user: (session.login(user), session.save()),
+    ],
+)
+@pytest.mark.parametrize("before", [None, "another user"])
+def test_the_limit_holds_however_the_app_logs_in(log_in, before):
+    """SECURITY 37."""
+    site = Site(max_sessions_per_user=2)
+    for _ in range(4):
+        browser = filled(site, _user_id=before)
+        with browser.request() as session:
+            log_in(session, 7)
+        site.clock += 1
+    assert len(site.manager.sessions_for(7)) == 2
 
 
 def test_parallel_logins_end_within_the_limit():
@@ -902,6 +950,43 @@ def test_a_login_is_never_lost_to_an_end_of_the_old_session(site, browser):
     site.manager.revoke(browser.handle)
     browser.end(mine)
     assert browser.data == {"mine": 1, "user_id": 7}
+
+
+def log_in_again(session):
+    session.login(7, roles=["admin"])
+
+
+def test_a_login_again_as_the_same_user_is_not_lost_to_an_end_of_the_old_session(site):
+    browser = logged_in(site, 7, roles=["admin"], cart=["tea"])
+    again = browser.open()
+    log_in_again(again)
+    site.manager.revoke_user(7)
+    browser.end(again)
+    assert browser.data == {"user_id": 7, "roles": ["admin"]}
+
+
+@pytest.mark.parametrize(
+    "change", [lambda session: session.pop("user_id"), lambda session: session.update(user_id=8, roles=[])]
+)
+def test_a_login_stands_whatever_another_request_did_to_the_user_meanwhile(site, change):
+    browser = logged_in(site, 7, roles=["admin"])
+    again, other = browser.open(), browser.twin()
+    log_in_again(again)
+    with other.request() as session:
+        change(session)
+        session["n"] = 1
+    browser.end(again)
+    assert browser.data == {"user_id": 7, "roles": ["admin"], "n": 1}
+
+
+def test_what_the_app_removes_after_a_login_does_not_come_back_from_others(site):
+    browser = logged_in(site, 7, roles=["admin"])
+    again, other = browser.open(), browser.twin()
+    log_in_again(again)
+    del again["roles"]
+    other.put(n=1)
+    browser.end(again)
+    assert browser.data == {"user_id": 7, "n": 1}
 
 
 def test_two_parallel_logins_leave_each_a_session_of_its_own(site, browser):

@@ -52,6 +52,8 @@ def no_secret_in_the_environment(monkeypatch):
         ({"user_loader": "load"}, "user_loader"),
         ({"genid": "x"}, "genid"),
         ({"on_event": []}, "on_event"),
+        ({"on_event": "print"}, "on_event"),
+        ({"on_event": [print, 5]}, "on_event"),
         ({"clock": 5}, "clock"),
         ({"random": 5}, "random"),
         ({"max_sessions_per_user": 0}, "max_sessions_per_user"),

@@ -1,4 +1,4 @@
-"""What the README shows runs, and what its tables say is so."""
+"""What the README shows runs, and what its tables, and those of the documents it leads to, say is so."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
-def rows(heading: str) -> list[list[str]]:
+def rows(heading: str, page: str = "README.md") -> list[list[str]]:
     """The cells of the table under this heading."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = re.split(rf"^##? {heading}$", (ROOT / page).read_text(), flags=re.MULTILINE)[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
@@ -132,14 +132,14 @@ def test_its_links_lead_somewhere():
 
 
 def test_its_options_are_those_of_the_manager():
-    listed = [name for option, _, _ in rows("Options") for name in names(option)]
+    listed = [name for option, _, _ in rows("Options", "docs/options.md") for name in names(option)]
     assert sorted(listed) == sorted(set(inspect.signature(SessionManager).parameters))
 
 
 @pytest.mark.parametrize("option", ["store", "name", "resave", "save_uninitialized", "rolling", "unset", "track_client",
                                     "on_conflict", "on_gone", "on_store_error"])  # fmt: skip
 def test_its_defaults_are_those_of_the_manager(option):
-    (default,) = [names(cell)[0] for listed, cell, _ in rows("Options") if names(listed) == [option]]
+    (default,) = [names(cell)[0] for listed, cell, _ in rows("Options", "docs/options.md") if names(listed) == [option]]
     expected = inspect.signature(SessionManager).parameters[option].default
     assert default == (f'"{expected}"' if isinstance(expected, str) else repr(expected))
 
@@ -193,7 +193,7 @@ ROWS: dict[str, tuple[Callable[[Site], Browser], Callable[[Any], Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("does", "asked", "cookie"), rows("How it decides to write"))
+@pytest.mark.parametrize(("does", "asked", "cookie"), rows("How it decides to write", "docs/life.md"))
 def test_it_decides_as_the_table_says(does, asked, cookie):
     site = Site()
     before, act = ROWS[does]

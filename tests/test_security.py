@@ -1126,19 +1126,103 @@ def test_security_57_what_happens_to_a_session_is_told_with_its_handle():
     assert all(event.at.tzinfo is not None for event in events)
 
 
+def wait(site: Site, seconds: float) -> None:
+    site.manager._clock.now += seconds
+
+
+def revoked(site: Site, browser: Browser) -> None:
+    site.manager.revoke(browser.handle, user_id="ada")
+
+
+def undecodable(site: Site, browser: Browser) -> None:
+    handle = browser.handle
+    site.store.delete(handle, now=NOW)
+    site.store.create(handle, Record(b"not of ours", DAY), now=NOW)
+    browser.visit(read)
+
+
+def renewed(site: Site, browser: Browser) -> None:
+    wait(site, 601)
+    browser.visit(read)
+
+
+def stale(site: Site, browser: Browser) -> None:
+    late = browser.twin()
+    renewed(site, browser)
+    wait(site, 31)
+    late.visit(read)
+
+
+def expired(site: Site, browser: Browser) -> None:
+    for _ in range(5):
+        wait(site, 599)
+        browser.visit(read)
+
+
+def store_error(site: Site, browser: Browser) -> None:
+    def fail() -> None:
+        raise StoreError("the store is down")
+
+    site.store.before["load"] = fail
+    with pytest.raises(StoreError):
+        browser.visit(read)
+
+
+def gone(site: Site, browser: Browser) -> None:
+    site.store.before["replace"] = lambda: site.manager.revoke_user("ada")
+    browser.put(late=1)
+
+
+HAPPENINGS: dict[str, tuple[Any, Any]] = {
+    "created": (lambda site, browser: site.browser().put(a=1), None),
+    "regenerated": (lambda site, browser: browser.visit(lambda session: session.regenerate()), None),
+    "renewed": (renewed, None),
+    "destroyed": (lambda site, browser: browser.visit(logout), None),
+    "revoked": (revoked, None),
+    "expired": (expired, None),
+    "gone": (gone, None),
+    "store_error": (store_error, None),
+    "malformed": (lambda site, browser: browser.visit(read, cookies="sid=x"), "rejected"),
+    "bad signature": (
+        lambda site, browser: browser.visit(read, cookies=f"sid={browser.session_id}.{ANY_SIGNATURE}"),
+        "rejected",
+    ),
+    "unknown": (lambda site, browser: (revoked(site, browser), browser.visit(read)), "rejected"),
+    "stale": (stale, "rejected"),
+    "undecodable": (undecodable, "rejected"),
+}
+
+
+@pytest.mark.parametrize("what", HAPPENINGS)
+def test_security_57_each_thing_that_happens_is_told_once_with_its_time(what):
+    """SECURITY 57: what was meant for a record, and what was presented without one, by its reason."""
+    clock, events = Clock(), []
+    options = {"renewal_timeout": 600, "idle_timeout": 700, "absolute_timeout": 2400}
+    site = Site(WatchedStore(), clock=clock, on_event=events.append, **options)
+    browser = site.logged_in("ada")
+    events.clear()
+    happen, name = HAPPENINGS[what]
+    happen(site, browser)
+    (told,) = [event for event in events if what in (event.name, event.reason)]
+    assert told.name == (name or what)
+    assert told.at.timestamp() == clock.now
+    assert told.handle or what in ("malformed", "bad signature", "store_error")
+
+
 def test_security_58_what_a_client_says_of_itself_is_cut_and_cleaned():
-    """SECURITY 58: and a forwarded address is nobody's word."""
+    """SECURITY 58: and a forwarded address is nobody's word; with a line break, which few servers let through."""
     site = Site(track_client=True)
-    hostile = "Mozilla\x01\x1b[31m" + "x" * 100_000
+    hostile = "Mozilla\r\nSet-Cookie: sid=1\x01\x1b[31m" + "x" * 100_000
     site.browser().visit(
         lambda session: session.login("ada"),
-        headers={"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6", "User-Agent": hostile},
-        environ_base={"REMOTE_ADDR": "127.0.0.1"},
+        headers={"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6"},
+        environ_base={"REMOTE_ADDR": "127.0.0.1", "HTTP_USER_AGENT": hostile},
     )
     (info,) = site.manager.sessions_for("ada")
     assert info.ip_address == "127.0.0.1"
     assert len(info.user_agent) <= 256
     assert info.user_agent.isprintable()
+    assert info.user_agent.startswith("MozillaSet-Cookie")
 
 
 # L. Defaults.

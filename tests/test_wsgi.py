@@ -520,6 +520,35 @@ def test_a_generator_may_change_the_session_until_its_first_chunk(site, before):
     assert data_of(site, browser) == {"n": 1}
 
 
+@pytest.mark.parametrize("steps", [(b"done",), (b"", b"done"), (b"do", b"ne"), ()], ids=repr)
+def test_a_server_that_takes_the_headers_when_the_call_returns_gets_them(site, steps):
+    started = []
+    body = SessionMiddleware(streaming(put(n=1), *steps), site.manager)(
+        {**create_environ(), "SERVER_SOFTWARE": "Granian"}, lambda *response: started.append(response)
+    )
+    ((_, headers),) = started
+    assert "Set-Cookie" in dict(headers)
+    assert b"".join(body) == b"".join(steps)
+    body.close()
+
+
+def test_a_stream_that_fails_before_such_a_server_has_it_is_closed(site):
+    class Body:
+        closed = 0
+
+        def __iter__(self):
+            raise Failure
+
+        def close(self):
+            self.closed += 1
+
+    body = Body()
+    app = SessionMiddleware(lambda environ, start_response: start_response(OK, [TEXT]) and body, site.manager)
+    with pytest.raises(Failure):
+        app({**create_environ(), "SERVER_SOFTWARE": "Granian"}, lambda *response: None)
+    assert body.closed == 1
+
+
 def test_a_generator_without_a_chunk_may_change_the_session_until_its_end(site):
     browser = visiting(site, streaming(b"", put(n=1))).get()
     assert browser.body == b""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any
+from html import escape
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from .environ import Environ, path_of
 from .session import Session
 
 Roles = str | Callable[[Session], Iterable[str] | None]
@@ -24,15 +27,18 @@ class Verdict(Enum):
     NOT_YOU = 403
 
 
-SENTENCES = {
+_SENTENCES = {
     Verdict.WHO_ARE_YOU: "Please log in first.",
     Verdict.NOT_YOU: "You may not see this page.",
 }
 
 
 def judge(session: Session, needed: Iterable[str] = (), *, roles: Roles = "roles") -> Verdict:
-    """Decide whether the session's user may pass: there must be one, with one of the roles if any is needed."""
-    if session.user_id is None:
+    """Decide whether the session's user may pass: there must be one, with one of the roles if any is needed.
+
+    Where the manager has a ``user_loader``, it must know the user still.
+    """
+    if session.user_id is None or (session.keeper.loads_users and session.user is None):
         return Verdict.WHO_ARE_YOU
     wanted = set(needed)
     if not wanted or wanted & roles_of(session, roles):
@@ -46,6 +52,49 @@ def roles_of(session: Session, roles: Roles) -> set[str]:
     if isinstance(found, str):
         return {found}
     return set(found or ())
+
+
+class Refusal(NamedTuple):
+    """The answer to whoever may not pass. No cache keeps it: it is another one for whoever may.
+
+    :param sentence: what it says.
+    :param kind: the body's media type.
+    :param location: the login page, where the browser is sent there.
+    """
+
+    status: int
+    sentence: str
+    kind: str
+    body: bytes
+    location: str | None = None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether people are told, so that an app may say it in a page of its own."""
+        return self.location is None and self.kind.startswith("text/html")
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The response's headers."""
+        headers = [("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
+        where = [] if self.location is None else [("Location", self.location)]
+        return [*headers, *where, ("Vary", "Accept"), ("Cache-Control", "no-store")]
+
+
+def refuse(verdict: Verdict, environ: Environ, *, login_url: str | None = None) -> Refusal:
+    """Return the answer: the login page for browsers where there is one, else a status with a JSON object or a page."""
+    sentence, as_json = _SENTENCES[verdict], prefers_json(environ.get("HTTP_ACCEPT", ""))
+    if as_json:
+        return Refusal(verdict.value, sentence, "application/json", json.dumps({"error": sentence}).encode())
+    text = escape(sentence)
+    page = Refusal(verdict.value, sentence, "text/html; charset=utf-8", _PAGE.format(text).encode())
+    if verdict is not Verdict.WHO_ARE_YOU or login_url is None:
+        return page
+    address = login_address(login_url, path_of(environ), environ.get("QUERY_STRING", ""))
+    return page._replace(status=303, body=b"", location=address)
+
+
+_PAGE = "<!doctype html><title>{0}</title><p>{0}"
 
 
 def prefers_json(accept: str) -> bool:

@@ -83,7 +83,7 @@ class Codec:
                 return _encode(data if _is_plain(data) else _tagged_dict(data, 0))
             except UnicodeEncodeError:
                 return _encode(_without_surrogates(_tagged_dict(data, 0)))
-        except _RefusedError as refused:
+        except RefusedError as refused:
             raise SerializationError(f"session{refused.path} cannot be stored: {refused.reason}") from None
 
     def parse(self, text: bytes) -> dict[str, Any]:
@@ -107,12 +107,22 @@ class Codec:
             return one == other
         return _encode_sorted(_decode(one)) == _encode_sorted(_decode(other))
 
+    def as_stored(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the mapping as it will be read again."""
+        return data
+
+    def is_dated(self, content: Content) -> bool:
+        """Tell whether the record says when the session began."""
+        return True
+
     def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
         """Return what the store keeps under the handle.
 
         :raises SerializationError: where it is larger than ``max_size``.
         """
-        packed = _encode(_enveloped(content))
+        return self._checked(_encode(_enveloped(content)))
+
+    def _checked(self, packed: bytes) -> bytes:
         if len(packed) > self._max_size:
             raise SerializationError(
                 f"the session is too large: {len(packed)} bytes, and max_size is {self._max_size};"
@@ -153,13 +163,14 @@ def _enveloped(content: Content | Renewed) -> _Envelope | Renewed:
     return _Envelope(content.created_at, None if more == _NOTHING_MORE else _More(*more), msgspec.Raw(content.data))
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """A value that cannot be stored, and the way to it, put together as the walk returns."""
 
     def __init__(self, reason: str) -> None:
         self.reason, self.path = reason, ""
 
-    def inside(self, key: Any) -> _RefusedError:
+    def inside(self, key: Any) -> RefusedError:
+        """Put a key before the way to the value."""
         self.path = f"[{key!r}]{self.path}"
         return self
 
@@ -208,7 +219,7 @@ def _tagged(value: Any, depth: int) -> Any:
         return value
     if kind is int:
         if value.bit_length() > _MAX_INT_BITS:
-            raise _RefusedError(f"an int of more than {_MAX_INT_BITS} bits")
+            raise RefusedError(f"an int of more than {_MAX_INT_BITS} bits")
         return value
     if kind is dict:
         tagged = _tagged_dict(value, depth + 1)
@@ -219,7 +230,7 @@ def _tagged(value: Any, depth: int) -> Any:
         return value if isfinite(value) else {"~float": repr(value)}
     write = _WRITE.get(kind)
     if write is None:
-        raise _RefusedError(f"values of type {kind.__module__}.{kind.__qualname__} are not supported")
+        raise RefusedError(f"values of type {kind.__module__}.{kind.__qualname__} are not supported")
     return write(value, depth + 1)
 
 
@@ -228,10 +239,10 @@ def _tagged_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
     tagged = {}
     for key, item in value.items():
         if type(key) is not str:
-            raise _RefusedError(f"the key {key!r} is not a str")
+            raise RefusedError(f"the key {key!r} is not a str")
         try:
             tagged[key] = item if type(item) in _PLAIN else _tagged(item, depth)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             raise refused.inside(key) from None
     return tagged
 
@@ -242,14 +253,14 @@ def _tagged_items(value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
     for index, item in enumerate(value):
         try:
             tagged.append(item if type(item) in _PLAIN else _tagged(item, depth))
-        except _RefusedError as refused:
+        except RefusedError as refused:
             raise refused.inside(index) from None
     return tagged
 
 
 def _check_depth(depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise _RefusedError(f"it is nested more than {_MAX_DEPTH} levels deep, or contains itself")
+        raise RefusedError(f"it is nested more than {_MAX_DEPTH} levels deep, or contains itself")
 
 
 def _tagged_set(value: set[Any] | frozenset[Any], depth: int) -> list[Any]:
@@ -259,7 +270,7 @@ def _tagged_set(value: set[Any] | frozenset[Any], depth: int) -> list[Any]:
 
 def _tagged_time(value: time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
-        raise _RefusedError("a time whose zone has no fixed offset")
+        raise RefusedError("a time whose zone has no fixed offset")
     return value.isoformat()
 
 
@@ -276,7 +287,7 @@ def _without_surrogates(value: Any) -> Any:
 
 def _checked_key(key: str) -> str:
     if not is_utf8(key):
-        raise _RefusedError(f"the key {key!r} has a lone surrogate")
+        raise RefusedError(f"the key {key!r} has a lone surrogate")
     return key
 
 

@@ -1,107 +1,136 @@
-"""An examination of a store: each step is tried and timed on a record of its own, which is deleted at the end."""
+"""An examination of a store: its server's own word, then each verb, tried and timed on a record that goes again."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from .errors import StoreError
 from .stores import Record, Store
+from .stores.findings import Finding
 
 _WRITERS = 16
+_READS = 15
 _TTL = 60.0
-_SLOW = 0.1
-_LOST = "what was written is not there: look for an eviction policy, a replica or another database behind this URL"
+_SLOW = 0.02
+_LOST = (
+    "what was written is not there: look for an eviction policy, a replica, a TTL index of another unit, "
+    "or a proxy that sends reads elsewhere"
+)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one step of the examination found.
+class Step:
+    """One step of the examination.
 
-    :param seconds: how long the step took.
-    :param problem: the fact and its cure, or None where all is well.
+    :param seconds: how long it took; of ``latency``, the median read.
+    :param is_last: whether it failed, so that the next ones would say nothing new.
     """
 
-    step: str
+    name: str
     seconds: float
-    problem: str | None = None
+    findings: list[Finding] = field(default_factory=list)
+    is_last: bool = False
 
 
-def examine(store: Store) -> Iterator[Finding]:
-    """Try and time each step, until one finds a problem."""
-    patient = _Patient(store)
+def examine(store: Store, *, clock: Callable[[], float] = time.time) -> Iterator[Step]:
+    """Try and time each step, until one fails.
+
+    :param clock: the application's, which the server's is compared with.
+    """
+    patient = _Patient(store, clock)
     steps = (patient.connect, patient.create, patient.read, patient.replace, patient.race, patient.delete)
     try:
-        for step in steps:
-            finding = _timed(step)
-            yield finding
-            if finding.problem is not None:
+        for each in steps:
+            step = _tried(each)
+            yield step
+            if step.is_last:
                 return
+        yield patient.latency()
     finally:
         patient.clean_up()
 
 
-def _timed(step: Callable[[], str | None]) -> Finding:
+def _tried(step: Callable[[], list[Finding] | None]) -> Step:
     began = time.perf_counter()
     try:
-        problem = step()
+        findings, failed = step() or [], False
     except StoreError as error:
-        problem = str(error)
-    took = time.perf_counter() - began
-    if problem is None and took > _SLOW and step.__name__ in {"read", "replace"}:
-        problem = f"it took {took * 1000:.0f} ms, as it does at a request: move the store nearer, or look at its load"
-    return Finding(step.__name__, took, problem)
+        findings, failed = [_finding("problem", error)], True
+    return Step(step.__name__, time.perf_counter() - began, findings, failed)
+
+
+def _finding(level: Literal["problem", "warning"], error: StoreError) -> Finding:
+    fact, _, cure = str(error).partition(": ")
+    return Finding(level, fact, cure)
 
 
 class _Patient:
     """One record, and what is done to it."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store, self._clock = store, clock
         self._handle = f"doctor-{secrets.token_hex(16)}"
         self._record = Record(b'{"doctor":0}', _TTL)
 
-    def connect(self) -> str | None:
-        return None if self._load() is None else "a record that nobody wrote is there: the store answers wrongly"
+    def connect(self) -> list[Finding]:
+        try:
+            return self._store.diagnose(now=self._clock())
+        except StoreError as error:
+            self._load()  # where that fails too, the store is out of reach
+            return [_finding("warning", error)]
 
-    def create(self) -> str | None:
-        return self._keep(self._store.create(self._handle, self._record, now=time.time()))
+    def create(self) -> None:
+        self._keep(self._store.create(self._handle, self._record, now=self._clock()))
 
-    def read(self) -> str | None:
+    def read(self) -> None:
         found = self._load()
-        return None if found is not None and found.data == self._record.data else _LOST
+        if found is None or found.data != self._record.data:
+            raise StoreError(_LOST)
 
-    def replace(self) -> str | None:
-        return self._keep(self._replaced(-1))
+    def replace(self) -> None:
+        self._keep(self._replaced(-1))
 
-    def race(self) -> str | None:
+    def race(self) -> None:
         with ThreadPoolExecutor(_WRITERS) as writers:
             won = [one for one in writers.map(self._replaced, range(_WRITERS)) if one is not None]
         if len(won) != 1:
-            return f"{len(won)} of {_WRITERS} writers of one version won, not one: writes would be lost; report it"
-        return self._keep(won[0])
+            raise StoreError(f"{len(won)} of {_WRITERS} writers of one version won, not one: report it")
+        self._keep(won[0])
 
-    def delete(self) -> str | None:
-        deleted = self._store.delete(self._handle, now=time.time())
-        return None if deleted and self._load() is None else _LOST
+    def delete(self) -> None:
+        if not self._store.delete(self._handle, now=self._clock()) or self._load() is not None:
+            raise StoreError(_LOST)
+
+    def latency(self) -> Step:
+        took = statistics.median(_tried(self._look).seconds for _ in range(_READS))
+        findings = []
+        if took > _SLOW:
+            fact = f"a read takes {took * 1000:.0f} ms, and so does every request that looks at its session"
+            findings.append(Finding("warning", fact, "move the store nearer, or look at its load"))
+        return Step("latency", took, findings)
 
     def clean_up(self) -> None:
         with contextlib.suppress(StoreError):
-            self._store.delete(self._handle, now=time.time())
+            self._store.delete(self._handle, now=self._clock())
+
+    def _look(self) -> None:
+        self._load()
 
     def _load(self) -> Record | None:
-        return self._store.load(self._handle, now=time.time(), touch_after=None)
+        return self._store.load(self._handle, now=self._clock(), touch_after=None)
 
     def _replaced(self, number: int) -> Record | None:
         new = Record(b'{"doctor":%d}' % number, _TTL, version=self._record.version)
-        return self._store.replace(self._handle, new, now=time.time())
+        return self._store.replace(self._handle, new, now=self._clock())
 
-    def _keep(self, written: Record | None) -> str | None:
+    def _keep(self, written: Record | None) -> None:
         if written is None:
-            return _LOST
+            raise StoreError(_LOST)
         self._record = written
-        return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 logger = logging.getLogger("wsgisession")
@@ -24,7 +24,8 @@ class SessionEvent:
         gone or store_error.
     :param handle: the record's public name, or None where there is none.
     :param at: when, as an aware datetime.
-    :param reason: for ``rejected``: malformed, bad signature, unknown or undecodable; else None.
+    :param reason: for ``rejected``: malformed, bad signature, unknown, stale (a renewed ID after its grace) or
+        undecodable; else None.
     :param detail: a sentence for people, or None.
     """
 
@@ -33,31 +34,44 @@ class SessionEvent:
     at: datetime
     reason: str | None = None
     detail: str | None = None
+    _shown: str = field(default="", repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        more = "".join(f" ({text})" for text in (self.reason, self.detail) if text)
+        return f"<SessionEvent {self.name}: {self._shown or self.handle or '-'}{more}>"
+
+
+Listener = Callable[[SessionEvent], object]
 
 
 class Events:
-    """Tells the log and the application's callable.
+    """Tells the log and the application's callables.
 
-    :param listener: called with each event; what it raises is logged and goes no further.
+    :param listeners: called with each event, in turn; what one raises is logged and goes no further.
     :param clock: returns seconds since the epoch.
+    :param shown: returns what the log may say in place of a handle.
     """
 
-    def __init__(self, listener: Callable[[SessionEvent], object] | None, *, clock: Callable[[], float]) -> None:
-        self._listener, self._clock = listener, clock
+    def __init__(
+        self, listeners: Iterable[Listener], *, clock: Callable[[], float], shown: Callable[[str], str] = str
+    ) -> None:
+        self._listeners, self._clock, self.shown = tuple(listeners), clock, shown
 
     def emit(
         self, name: str, handle: str | None = None, *, reason: str | None = None, detail: str | None = None
     ) -> None:
         """Tell that it happened."""
         level = _LEVELS.get(name, logging.DEBUG)
-        if logger.isEnabledFor(level):
-            logger.log(
-                level, "session %s: %s%s", name, handle or "-", "".join(f" ({x})" for x in (reason, detail) if x)
-            )
-        if self._listener is None:
+        is_logged = logger.isEnabledFor(level)
+        if not is_logged and not self._listeners:
             return
-        event = SessionEvent(name, handle, datetime.fromtimestamp(self._clock(), timezone.utc), reason, detail)
-        try:
-            self._listener(event)
-        except Exception:
-            logger.exception("the on_event callable failed at %r", name)
+        shown = self.shown(handle) if handle else ""
+        if is_logged:
+            more = "".join(f" ({x})" for x in (reason, detail) if x)
+            logger.log(level, "session %s: %s%s", name, shown or "-", more)
+        at = datetime.fromtimestamp(self._clock(), timezone.utc)
+        for listener in self._listeners:
+            try:
+                listener(SessionEvent(name, handle, at, reason, detail, shown))
+            except Exception:
+                logger.exception("the on_event callable failed at %r", name)

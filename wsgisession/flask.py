@@ -1,46 +1,44 @@
-"""`FlaskSessions`: Flask's settings to manager options, one table; Flask's session interface on a `SessionManager`."""
+"""`FlaskSessions`: Flask's session interface on a `SessionManager`, and decorators for who may pass."""
 
 from __future__ import annotations
 
-import hashlib
 import weakref
-from collections.abc import Callable
-from copy import copy
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
 from functools import wraps
-from inspect import signature
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, cast, overload
 
 from flask import (
     Flask,
     Request,
     Response,
     abort,
+    after_this_request,
     current_app,
-    make_response,
-    redirect,
     request,
-    session,
     url_for,
 )
-from flask.sessions import SessionInterface, SessionMixin
+from flask import session as _flask_session
+from flask.sessions import NullSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
+from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import Headers
-from werkzeug.wrappers import Response as BaseResponse
 
-from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
+from .access import Refusal, Roles, Verdict, judge, refuse
 from .cookies import LONGEST_LIFETIME
-from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of
+from .environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
 from .errors import ConfigurationError, StoreError
+from .express_cookies import EXPRESS
+from .flask_settings import OPTIONS, options_of, snapshot
 from .headers import NOTHING, Reply, with_reply
 from .manager import SessionManager
-from .session import Origin, Session, State
+from .moving import CarryOver, signed_cookies
+from .session import Origin, Session, State, first_user
+from .stores import Store
 
 P = ParamSpec("P")
-R = TypeVar("R")
+Answer = ResponseReturnValue | Awaitable[ResponseReturnValue]
 
 _EXTENSION = "wsgisession"
-_THIRTY_DAYS = timedelta(days=30)
 
 
 class FlaskSession(Session, SessionMixin):
@@ -50,11 +48,15 @@ class FlaskSession(Session, SessionMixin):
     :ivar was_written: whether this request's changes are in the store already.
     :ivar outer: the environ's session, where the app is wrapped in `SessionMiddleware` too: then this is another face
         of it.
+    :ivar carry_over: what starts it with the data of the library of before.
+    :ivar was_carried_over: whether that was done.
     """
 
     outer: Session | None = None
     manager: SessionManager
-    was_written = False
+    carry_over: CarryOver | None = None
+    was_written: bool = False
+    was_carried_over: bool = False
     _seen = _sealed = False
 
     @property
@@ -92,7 +94,20 @@ class FlaskSession(Session, SessionMixin):
         """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
         if self.state is None and self.outer is not None:
             self.state = self.outer.open()
-        return super().open()
+        is_first = self.state is None
+        state = super().open()
+        if is_first:
+            self._carry_over()
+        return state
+
+    def reload(self) -> None:
+        """Read the session again, as `Session.reload` does; one that was carried over and never stored, too."""
+        super().reload()
+        self._carry_over()
+
+    def _carry_over(self) -> None:
+        if self.carry_over is not None:
+            self.was_carried_over = self.carry_over.begin(self, self.manager) or self.was_carried_over
 
     @property
     def is_sealed(self) -> bool:
@@ -102,6 +117,10 @@ class FlaskSession(Session, SessionMixin):
     @is_sealed.setter
     def is_sealed(self, value: bool) -> None:
         self._sealed = value
+
+
+session: FlaskSession = cast(FlaskSession, _flask_session)
+"""``flask.session`` itself; type checkers know that it has a `Session`'s methods."""
 
 
 class _Interface(SessionInterface):
@@ -114,26 +133,44 @@ class _Interface(SessionInterface):
         self._building = Lock()
         self._read: tuple[dict[str, Any], SessionManager | None] = {}, None
         self._built: tuple[dict[str, Any], SessionManager] | None = None
+        self._carry_over: CarryOver | None = None
 
     def manager(self, app: Flask) -> SessionManager | None:
-        """Return the manager for the app's settings as they are now, or None without a secret."""
+        """Return the manager for the app's settings as they are now, or None without a secret.
+
+        Where the app is wrapped in `SessionMiddleware`, that has the settings.
+        """
+        enclosing = _enclosing_manager(app)
+        if enclosing is not None:
+            return enclosing
         config, manager = self._read
         if config != app.config:
             with self._building:
-                config, manager = _snapshot(app.config), self._manager_for(_options_of(app, self._given))
+                config, options = snapshot(app.config), options_of(app, self._given)
+                self._carry_over = _carry_over(app, options)
+                manager = self._manager_for(options)
                 self._read = config, manager
         return manager
 
     def _manager_for(self, options: dict[str, Any]) -> SessionManager | None:
-        """Return the manager that was there if the options are the same; the store stays while it is the same."""
+        """Return the manager that was there if the options are the same."""
         if not options["secret"]:
             return None
-        built = self._built
-        if built is None or built[0] != options:
-            reusable = built is not None and built[0].get("store") == options.get("store")
-            store = {"store": built[1].store} if built is not None and reusable else {}
-            built = self._built = options, SessionManager(**{**options, **store})
-        return built[1]
+        if self._built is None or self._built[0] != options:
+            self._built = options, self._successor(options)
+        return self._built[1]
+
+    def _successor(self, options: dict[str, Any]) -> SessionManager:
+        """Return a manager with these options; the store stays while it is the same."""
+        if self._built is None:
+            return SessionManager(**options)
+        before, manager = self._built
+        if before.get("store") == options.get("store"):
+            return SessionManager(**{**options, "store": manager.store})
+        successor = SessionManager(**options)
+        if not isinstance(before.get("store"), Store):
+            manager.close()  # an app that only gave a URL has no store to close
+        return successor
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession | None:
         """Return the session of the request, unread; None, for Flask's null session, where the app has no secret."""
@@ -146,7 +183,7 @@ class _Interface(SessionInterface):
         if request.environ.get("wsgi.multiprocess"):
             manager.check_server(multiprocess=True)
         session = manager.open(request.environ.get("HTTP_COOKIE", ""), request.environ, FlaskSession)
-        session.manager = manager
+        session.manager, session.carry_over = manager, self._carry_over
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -156,6 +193,7 @@ class _Interface(SessionInterface):
         if session.accessed:
             response.vary.add("Cookie")
         _follow_flask(app, session)
+        _follow_login(session)
         if session.outer is not None:
             return
         manager, before = session.manager, session.state and session.state.content
@@ -168,7 +206,7 @@ class _Interface(SessionInterface):
             return
         session.is_sealed = True
         session.was_written = session.state is not None and session.state.content is not before
-        if reply is not NOTHING and session.state is not None and _is_unreadable(session.state):
+        if reply is not NOTHING and _is_unreadable(session):
             reply = Reply(None, reply.vary, reply.clear_site_data)
         if reply is not NOTHING:
             response.headers = Headers(with_reply(list(response.headers), reply))
@@ -176,42 +214,71 @@ class _Interface(SessionInterface):
             response.call_on_close(lambda: manager.finish(session))
 
 
-def login_required(view: Callable[P, R] | None = None, *, login_url: str | None = None) -> Any:
+class Guard(Protocol):
+    """Stands before a view, async or not."""
+
+    def __call__(self, view: Callable[P, Answer], /) -> Callable[P, ResponseReturnValue]:
+        """Return the guarded view."""
+        ...
+
+
+@overload
+def login_required(view: Callable[P, Answer], *, login_url: str | None = None) -> Callable[P, ResponseReturnValue]: ...
+@overload
+def login_required(view: None = None, *, login_url: str | None = None) -> Guard: ...
+def login_required(view: Any = None, *, login_url: str | None = None) -> Any:
     """Let in whoever is logged in; others get 401, or are sent to ``login_url`` (a path, or an endpoint's name).
 
     Used as ``@login_required`` or ``@login_required(login_url="login")``.
     """
-    if view is None:
-        return lambda late: _guarded(late, (), roles="roles", login_url=login_url)
-    return _guarded(view, (), roles="roles", login_url=login_url)
+    guard = _guard((), roles="roles", login_url=login_url)
+    return guard if view is None else guard(view)
 
 
-def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Any:
+def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Guard:
     """Let in whoever is logged in and has one of the roles; others get 401 or 403.
 
     :param roles: the session's key for them, or a callable of the session that returns them.
     """
-    return lambda view: _guarded(view, needed, roles=roles, login_url=login_url)
+    return _guard(needed, roles=roles, login_url=login_url)
 
 
-def _guarded(
-    view: Callable[P, R], needed: tuple[str, ...], *, roles: Roles, login_url: str | None
-) -> Callable[P, R | BaseResponse]:
-    @wraps(view)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | BaseResponse:
-        verdict = judge(cast(Session, session), needed, roles=roles)
-        if verdict is Verdict.WELCOME:
-            return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
-        as_json = prefers_json(request.headers.get("Accept", ""))
-        if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
-            page = login_url if "/" in login_url else url_for(login_url)
-            query = request.environ.get("QUERY_STRING", "")
-            return redirect(login_address(page, path_of(request.environ), query), 303)
-        if as_json:
-            return make_response({"error": SENTENCES[verdict]}, verdict.value)
-        return abort(verdict.value, SENTENCES[verdict])
+def _guard(needed: tuple[str, ...], *, roles: Roles, login_url: str | None) -> Guard:
+    def guard(view: Callable[P, Answer]) -> Callable[P, ResponseReturnValue]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+            verdict = _verdict(needed, roles)
+            if verdict is Verdict.WELCOME:
+                return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
+            page = url_for(login_url) if login_url is not None and "/" not in login_url else login_url
+            return _refused(refuse(verdict, request.environ, login_url=page))
 
-    return guarded
+        return guarded
+
+    return guard
+
+
+def _verdict(needed: tuple[str, ...], roles: Roles) -> Verdict:
+    mine = _flask_session._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(mine, NullSession):  # without a secret nobody can be logged in
+        return Verdict.WHO_ARE_YOU
+    if not isinstance(mine, Session):
+        raise ConfigurationError("login_required and role_required need the sessions of FlaskSessions(app)")
+    return judge(mine, needed, roles=roles)
+
+
+def _refused(refusal: Refusal) -> Response:
+    """Answer with the refusal; a page for people is one that the app's error handlers may make."""
+    if not refusal.is_page:
+        return Response(refusal.body, refusal.status, refusal.headers)
+    after_this_request(_unshared)
+    return abort(refusal.status, refusal.sentence)
+
+
+def _unshared(response: Response) -> Response:
+    response.vary.add("Accept")
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 class FlaskSessions:
@@ -223,11 +290,17 @@ class FlaskSessions:
     Two things differ from Flask's cookie sessions: without ``SESSION_COOKIE_SAMESITE`` the cookie is ``Lax``, and
     ``SESSION_REFRESH_EACH_REQUEST`` refreshes at requests that look at the session; others cost no call to the store.
 
+    A weak secret is refused, except in an app that is in debug mode or tested: there a warning in the log must do.
+
+    ``carry_over=True`` lets the sessions in Flask's own cookies go on as ours; a callable that takes a cookie's value
+    and returns its data, such as `wsgisession.moving.FlaskSessionRedis`, those of another library under the same name.
+    ``carry_over_until`` (an aware datetime) ends it. An app wrapped in `SessionMiddleware` carries nothing over.
+
     :raises ConfigurationError: at the first request, for a setting that cannot be right.
     """
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
-        unknown = options.keys() - _OPTIONS
+        unknown = options.keys() - OPTIONS
         if unknown:
             raise ConfigurationError(f"FlaskSessions knows no option {min(unknown)!r}")
         self._options = options
@@ -255,56 +328,6 @@ class FlaskSessions:
         return manager
 
 
-# Flask's settings, and the manager's option or the cookie's that each is.
-_COOKIE_SETTINGS = {
-    "SESSION_COOKIE_DOMAIN": "domain",
-    "SESSION_COOKIE_HTTPONLY": "http_only",
-    "SESSION_COOKIE_SAMESITE": "same_site",
-    "SESSION_COOKIE_PARTITIONED": "partitioned",
-}
-_OPTIONS = frozenset(signature(SessionManager).parameters)
-_SETTINGS = {f"SESSION_{option.upper()}": option for option in _OPTIONS - {"cookie", "name"}}
-
-
-def _options_of(app: Flask, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the manager's options as the app is configured now."""
-    config = app.config
-    cookie = {option: config[name] for name, option in _COOKIE_SETTINGS.items() if config.get(name) not in (None, "")}
-    cookie["path"] = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"] or "/"
-    # Flask's False is a default that nobody chose; "auto" sends Secure wherever a browser would take it.
-    cookie["secure"] = True if config["SESSION_COOKIE_SECURE"] else "auto"
-    options: dict[str, Any] = {
-        "secret": _secrets(app),
-        "name": config["SESSION_COOKIE_NAME"],
-        "cookie": cookie,
-        "absolute_timeout": max(_THIRTY_DAYS, app.permanent_session_lifetime),
-    }
-    options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
-    options.update(given)
-    return options
-
-
-def _snapshot(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings, with lists and dicts copied, so that a change inside one shows in a comparison."""
-    return {name: copy(value) if type(value) in (list, dict) else value for name, value in config.items()}
-
-
-def _secrets(app: Flask) -> list[str | bytes]:
-    """Return the app's secrets, the current one first."""
-    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
-    if isinstance(fallbacks, (str, bytes)):
-        raise ConfigurationError("SECRET_KEY_FALLBACKS is one text, so each of its letters would be a key; give a list")
-    if not app.secret_key:
-        return []
-    secrets = [app.secret_key, *fallbacks]
-    return [_strengthened(secret) for secret in secrets] if app.testing else secrets
-
-
-def _strengthened(secret: str | bytes) -> str | bytes:
-    """Let the short secrets of test suites pass; a production app is told to make a good one."""
-    return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()
-
-
 def _face_of(outer: Session) -> FlaskSession:
     session = FlaskSession(outer.keeper, outer.visit)
     session.outer, session.state = outer, outer.state
@@ -320,6 +343,8 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
         session.destroy()
         return
     own = state.content.cookie or {}
+    if EXPRESS in own and "_permanent" not in state.data:  # whose lifetime Express has set
+        return
     lifetime = min(app.permanent_session_lifetime.total_seconds(), LONGEST_LIFETIME)
     wanted = lifetime if state.data.get("_permanent") and lifetime > 0 else None
     if own.get("max_age") != wanted:
@@ -327,9 +352,40 @@ def _follow_flask(app: Flask, session: FlaskSession) -> None:
     state.resend = state.resend or (wanted is not None and bool(app.config["SESSION_REFRESH_EACH_REQUEST"]))
 
 
-def _is_unreadable(state: State) -> bool:
+def _follow_login(session: FlaskSession) -> None:
+    """Give the session a new ID where it became another user's (ASVS 5.0 7.2.4).
+
+    Flask-Login and whoever else logs in by writing a key leave the ID as it was: somebody may have planted it. As with
+    `Session.login`, a session that has ended meanwhile, at a second click for one, does not swallow the login.
+    """
+    state = session.state
+    if state is None or state.record is None:
+        return
+    user = first_user(state.data, session.keeper.user_keys)
+    if user is not None and str(user) != state.record.user_id and session.is_modified:
+        session.regenerate()
+        state.authenticated = True
+
+
+def _is_unreadable(session: FlaskSession) -> bool:
     """Tell whether a cookie that does not verify is all there is: Flask leaves it alone, its secret may come back."""
-    return state.origin is Origin.FORGED and state.record is None
+    state = session.state
+    is_forged = state is not None and state.origin is Origin.FORGED and state.record is None
+    return is_forged and not session.was_carried_over
+
+
+def _carry_over(app: Flask, options: dict[str, Any]) -> CarryOver | None:
+    """Take what is said about the sessions of before out of the options, and return what carries them over."""
+    asked, until = options.pop("carry_over", None), options.pop("carry_over_until", None)
+    if asked in (None, False):
+        return None
+    name = app.config["SESSION_COOKIE_NAME"]
+    if options["name"] != name:
+        raise ConfigurationError(f"carry_over needs one cookie name for old and new: leave out name, for {name!r}")
+    if asked is True:
+        serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+        asked = signed_cookies(serializer, max_age=int(app.permanent_session_lifetime.total_seconds()))
+    return CarryOver(asked, name=name, until=until)
 
 
 def _manager_of(app: Flask) -> SessionManager | None:
@@ -337,11 +393,22 @@ def _manager_of(app: Flask) -> SessionManager | None:
     return interface.manager(app) if isinstance(interface, _Interface) else None
 
 
+def _enclosing_manager(app: Flask) -> SessionManager | None:
+    """Return the manager of the innermost middleware that was put around ``app.wsgi_app``."""
+    layer: Any = app.wsgi_app
+    found = None
+    while layer is not None:
+        manager = getattr(layer, "manager", None)
+        found = manager if isinstance(manager, SessionManager) else found
+        layer = getattr(layer, "app", None)
+    return found
+
+
 def _unavailable(error: StoreError) -> Response:
     manager = _manager_of(current_app)
     if manager is None or manager.on_store_error == "raise":
         raise error
-    mine = session._get_current_object()  # type: ignore[attr-defined]
+    mine = _flask_session._get_current_object()  # type: ignore[attr-defined]
     if isinstance(mine, FlaskSession) and mine.state is not None:
         mine.state.leave_unwritten()
     response = Response()

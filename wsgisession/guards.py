@@ -7,21 +7,19 @@ They stand inside `SessionMiddleware`::
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .access import SENTENCES, Roles, Verdict, judge, login_address, prefers_json
-from .environ import get_session, path_of
+from werkzeug.http import HTTP_STATUS_CODES
+
+from .access import Roles, Verdict, judge, refuse
+from .environ import get_session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 Guard = Callable[["WSGIApplication"], "WSGIApplication"]
-
-_PHRASES = {Verdict.WHO_ARE_YOU: "401 Unauthorized", Verdict.NOT_YOU: "403 Forbidden"}
 
 
 def require_user(app: WSGIApplication, *, login_url: str | None = None) -> WSGIApplication:
@@ -66,23 +64,8 @@ def _guarded(app: WSGIApplication, needed: Iterable[str], *, roles: Roles, login
         verdict = judge(get_session(environ), needed, roles=roles)
         if verdict is Verdict.WELCOME:
             return app(environ, start_response)
-        return _refusal(verdict, environ, start_response, login_url=login_url)
+        refusal = refuse(verdict, environ, login_url=login_url)
+        start_response(f"{refusal.status} {HTTP_STATUS_CODES[refusal.status]}", refusal.headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [refusal.body]
 
     return guarded
-
-
-def _refusal(
-    verdict: Verdict, environ: dict[str, Any], start_response: StartResponse, *, login_url: str | None
-) -> Iterable[bytes]:
-    headers = [("Vary", "Accept"), ("Cache-Control", "no-store")]
-    as_json = prefers_json(environ.get("HTTP_ACCEPT", ""))
-    if verdict is Verdict.WHO_ARE_YOU and login_url is not None and not as_json:
-        address = login_address(login_url, path_of(environ), environ.get("QUERY_STRING", ""))
-        start_response("303 See Other", [("Location", address), *headers])
-        return []
-    sentence = SENTENCES[verdict]
-    kind = "application/json" if as_json else "text/html; charset=utf-8"
-    page = f"<!doctype html><title>{escape(sentence)}</title><p>{escape(sentence)}"
-    body = (json.dumps({"error": sentence}) if as_json else page).encode()
-    start_response(_PHRASES[verdict], [("Content-Type", kind), ("Content-Length", str(len(body))), *headers])
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -49,6 +49,7 @@ class Lifecycle:
         self._codec, self._timeouts, self._events = records.codec, timeouts, events
         self._find_cookies, self._cookies = find_cookies, cookies
         self._clock, self._user_keys, self._user_loader = clock, user_keys, user_loader
+        self.loads_users = user_loader is not None
 
     @property
     def user_keys(self) -> tuple[str, ...]:
@@ -106,6 +107,25 @@ class Lifecycle:
             self._cookies.options_of(own), own, check=lambda options: options.check_name(name), now=self._clock
         )
 
+    def forsake(self, state: State) -> None:
+        """End the records that a new ID was to take over from, where the new one will not be written: as at Express."""
+        for old in state.superseded:
+            self._records.end_session(old.handle, version=old.record.version)
+
+    def settle_cookie(self, state: State, *, scheme: str, host: str) -> None:
+        """Let a new record say whether its cookie is Secure: Node.js has no "auto", and makes its cookie from that."""
+        if state.record is not None and not state.unsent:
+            return
+        cookie = self.new_cookie(state) if state.cookie is None else state.cookie
+        if cookie.secure == "auto" and self._cookies.is_secure(cookie.options, scheme, host):
+            changed = cookie.changed or state.record is not None
+            cookie.set("secure", True)
+            state.cookie, cookie.changed = cookie, changed
+
+    def shown(self, handle: str) -> str:
+        """Return what may be said of a record in a log or a repr."""
+        return self._signer.shown(handle)
+
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
         record = state.record
@@ -120,6 +140,7 @@ class Lifecycle:
             self._succession.create(state, self._content(state, text))
         else:
             self.replace(state, text)
+            self._note_sent_again(state, text)
 
     def reload(self, state: State) -> None:
         """Read the session again; unsaved changes are dropped.
@@ -198,7 +219,7 @@ class Lifecycle:
                 self._succession.create(state, self._content(state, text))
             elif state.renewing and not state.moved:
                 self._succession.renew(state, self._content(state, text))
-            elif text is not None:
+            elif text is not None or state.cookie_changed or state.client not in (None, state.content.client):
                 self.replace(state, text)
             self.end_superseded(state)
 
@@ -232,8 +253,14 @@ class Lifecycle:
             if stored is None:
                 return False
             self._succession.moved_along(state, stored)
+            self._note_sent_again(state, text)
             self._events.emit("saved", state.handle)
         return True
+
+    def _note_sent_again(self, state: State, text: bytes | None) -> None:
+        """Let a change that was written already restart the cookie in the browser too, as one written at the end."""
+        if text is not None and self._cookies.options_of(state.content.cookie).seconds is not None:
+            state.resend = True
 
     # Inside.
 
@@ -257,6 +284,7 @@ class Lifecycle:
         """Return the state of a session whose record was read; without a visit where it was opened by its handle."""
         state = State(Origin.LOADED, loaded.content, loaded.data, visit)
         state.session_id, state.handle, state.record = session_id, loaded.handle, loaded.record
+        state.arrived_as = loaded.record.user_id
         if loaded.nonces:
             self._succession.moved_along(state, loaded)
         state.renewing = session_id is not None and self._is_due(loaded.content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -32,17 +32,20 @@ class SessionInfo:
     data: Mapping[str, Any]
     ip_address: str | None = None
     user_agent: str | None = None
+    _shown: str = field(default="", repr=False, compare=False)
 
     def __repr__(self) -> str:
-        return f"<SessionInfo {self.handle}>"
+        return f"<SessionInfo {self._shown or self.handle}>"
 
 
-def info_of(loaded: Loaded, *, user_id: Any, deadline: float) -> SessionInfo:
+def info_of(loaded: Loaded, *, user_id: Any, deadline: float, shown: str = "") -> SessionInfo:
     """Return what may be shown of a session.
 
+    :param shown: the name to show in a repr in place of the handle.
     :param deadline: when it ends whatever its activity, in seconds since the epoch.
     """
     record, content = loaded.record, loaded.content
+    address, agent = content.client or (None, None)
     return SessionInfo(
         loaded.handle,
         user_id,
@@ -50,7 +53,9 @@ def info_of(loaded: Loaded, *, user_id: Any, deadline: float) -> SessionInfo:
         as_datetime(last_seen(record)),
         as_datetime(min(record.expires_at, deadline)),
         MappingProxyType(loaded.data),
-        *(content.client or (None, None)),
+        address or None,
+        agent or None,
+        shown,
     )
 
 

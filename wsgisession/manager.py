@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 from .content import Loaded
 from .cookies import CookieOptions, cookie_finder
 from .decisions import Facts, Send, Write, decide
-from .errors import SessionGone
-from .events import Events, SessionEvent, logger
+from .errors import SessionGone, StoreError
+from .events import Events, Listener, logger
 from .headers import NOTHING, READ, Reply
 from .lifecycle import Lifecycle
 from .listing import SessionInfo, capped, info_of
@@ -20,20 +20,24 @@ from .options import (
     check_callables,
     check_choice,
     check_flags,
+    check_format,
     check_limit,
-    codec_for,
+    codec_and_store,
     cookie_options,
     given_or_environment,
+    listeners_of,
     opened_store,
+    signer_for,
+    timeouts_for,
     user_keys,
 )
-from .records import Records, user_text
+from .records import Records
 from .replies import CookieWriter
 from .session import Session, State, first_user
-from .signing import IDSigner, parse_secrets
+from .signing import parse_secrets
 from .stores import Record, Store
 from .succession import Succession
-from .timeouts import Duration, Timeouts
+from .timeouts import THIRTY_DAYS, Duration, Timeouts
 
 S = TypeVar("S", bound=Session)
 
@@ -49,13 +53,16 @@ class SessionManager:
     :param secret: the first signs cookies, all verify; left out: the environment's ``SESSION_SECRET``.
     :param store: a URL or a `Store`.
     :param name: the cookie's name.
+    :param format: ``"native"``, or ``"express"`` to share cookies and records with express-session and its stores.
     :param resave: write an unmodified session back all the same.
     :param save_uninitialized: store, and set a cookie for, a new session that nobody wrote to.
     :param rolling: send the cookie again on every response, after one look whether the session is still there.
     :param unset: what setting the environ's session to None does: ``"keep"`` or ``"destroy"`` the record.
     :param cookie: a `CookieOptions`, or a dict of the same names.
-    :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day.
-    :param absolute_timeout: seconds or a timedelta from creation or login; None for no limit.
+    :param idle_timeout: seconds or a timedelta; default the cookie's ``max_age``, or one day. With
+        ``format="express"`` a ``max_age`` goes before it, as at Express.
+    :param absolute_timeout: seconds or a timedelta from creation or login; None for no limit, as is left out with
+        ``format="express"``.
     :param touch_after: how much of the idle timeout may pass before a read restarts it; default 5 % of it.
     :param renewal_timeout: seconds or a timedelta after which an active session gets a new ID; None for never.
     :param renewal_grace: how long the old ID is answered after its renewal, so that parallel requests go on.
@@ -69,7 +76,7 @@ class SessionManager:
     :param max_size: the most bytes a session may have in the store.
     :param encryption_key: 32 bytes, raw or base64, or several: the first encrypts the records, all decrypt.
     :param genid: returns the ID for a new session, from the environ; left out: 256 random bits (ASVS 5.0 7.2.3).
-    :param on_event: called with each `SessionEvent`.
+    :param on_event: called with each `SessionEvent`; one callable, or several.
     :param clock: returns seconds since the epoch.
     :param random: returns so many random bytes.
     :raises ConfigurationError: for a setting that cannot be right, with the cure.
@@ -81,13 +88,14 @@ class SessionManager:
         secret: str | bytes | Sequence[str | bytes] | None = None,
         store: str | Store = "memory://",
         name: str = "sid",
+        format: Literal["native", "express"] = "native",
         resave: bool = False,
         save_uninitialized: bool = False,
         rolling: bool = False,
         unset: Literal["keep", "destroy"] = "keep",
         cookie: CookieOptions | Mapping[str, Any] | None = None,
         idle_timeout: Duration | None = None,
-        absolute_timeout: Duration | None = 30 * 86_400.0,
+        absolute_timeout: Duration | None = THIRTY_DAYS,
         touch_after: Duration | None = None,
         renewal_timeout: Duration | None = None,
         renewal_grace: Duration = 30.0,
@@ -101,16 +109,17 @@ class SessionManager:
         max_size: int = 1 << 20,
         encryption_key: str | bytes | Sequence[str | bytes] | None = None,
         genid: Callable[[Any], str] | None = None,
-        on_event: Callable[[SessionEvent], object] | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        check_format(format, renewal_timeout=renewal_timeout, encryption_key=encryption_key)
         check_choice("unset", unset, "keep", "destroy")
         check_choice("on_conflict", on_conflict, "merge", "overwrite", "refuse")
         check_choice("on_gone", on_gone, "discard", "raise")
         check_choice("on_store_error", on_store_error, "raise", "unavailable")
         check_flags(resave=resave, save_uninitialized=save_uninitialized, rolling=rolling, track_client=track_client)
-        check_callables(user_loader=user_loader, genid=genid, on_event=on_event, clock=clock, random=random)
+        check_callables(user_loader=user_loader, genid=genid, clock=clock, random=random)
         self.name, self.cookie = name, cookie_options(cookie)
         self.cookie.check_name(name)
         check_limit("max_sessions_per_user", max_sessions_per_user)
@@ -121,21 +130,32 @@ class SessionManager:
         self._unset, self._on_gone, self._has_genid = unset, on_gone, genid is not None
         self._clock, self._random, self._genid = clock, random, genid
         self.user_keys = user_keys(user_key)
-        self.signer = IDSigner(parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
+        self._is_express = format == "express"
+        self.signer = signer_for(format, parse_secrets(given_or_environment(secret)), own_ids=genid is not None)
         self._find_cookies = cookie_finder(name)
+        native = opened_store(store)
         self._timeouts = Timeouts.from_options(
-            idle_timeout=idle_timeout,
-            absolute_timeout=absolute_timeout,
+            **timeouts_for(format, idle_timeout, absolute_timeout, ttl=native.express_ttl),
             touch_after=touch_after,
             renewal_timeout=renewal_timeout,
             renewal_grace=renewal_grace,
             max_age=self.cookie.seconds,
         )
-        self._events = Events(on_event, clock=clock)
-        self.store = opened_store(store)
+        self._events = Events(listeners_of(on_event), clock=clock, shown=self.signer.shown)
+        codec, self.store = codec_and_store(
+            format,
+            native,
+            timeouts=self._timeouts,
+            most_sessions=max_sessions_per_user,
+            cookie=self.cookie,
+            user_keys=self.user_keys,
+            max_size=max_size,
+            encryption_key=encryption_key,
+            clock=clock,
+        )
         self.records = Records(
             self.store,
-            codec_for(encryption_key, max_size=max_size),
+            codec,
             timeouts=self._timeouts,
             events=self._events,
             clock=clock,
@@ -211,11 +231,13 @@ class SessionManager:
             return READ if state.accessed else NOTHING
         text = self.lifecycle.changed_text(state)
         decision = decide(self._facts(state, changed=text is not None, dropped=dropped))
+        if self._is_express and decision.write is not Write.NOTHING:
+            self.lifecycle.settle_cookie(state, scheme=scheme, host=host)
         state.client = None if client is None else capped(client)
-        user = None if self._most_sessions is None else _indexed_user(state)
+        arrived_as = None if state.authenticated else state.arrived_as
         try:
             self.lifecycle.write(state, decision.write, text)
-            if self._most_sessions is not None and _indexed_user(state) not in (None, user):
+            if self._most_sessions is not None and state.record and state.record.user_id not in (None, arrived_as):
                 self._end_oldest(state)
         except SessionGone:
             self._note_gone(state)
@@ -269,7 +291,7 @@ class SessionManager:
 
     def load(self, handle: str) -> Session | None:
         """Return the session with this handle, or None. Not counted as activity of its user."""
-        loaded = self.records.load(handle, restart=False) if _is_handle(handle) else None
+        loaded = self.records.load(handle, restart=False) if self.signer.is_handle(handle) else None
         if loaded is None:
             return None
         session = Session(self.lifecycle, None)
@@ -290,7 +312,8 @@ class SessionManager:
 
     def _info(self, loaded: Loaded) -> SessionInfo:
         user_id = first_user(loaded.data, self.user_keys)
-        return info_of(loaded, user_id=user_id, deadline=self.records.deadline(loaded.content))
+        deadline = self.records.deadline(loaded.content)
+        return info_of(loaded, user_id=user_id, deadline=deadline, shown=self.signer.shown(loaded.handle))
 
     def sessions_for(self, user_id: Any) -> list[SessionInfo]:
         """Return the live sessions of a user, the one used last first."""
@@ -299,7 +322,7 @@ class SessionManager:
 
     def info(self, handle: str) -> SessionInfo | None:
         """Return what may be shown of the session with this handle, or None. Not counted as activity of its user."""
-        loaded = self.records.load(handle, restart=False) if _is_handle(handle) else None
+        loaded = self.records.load(handle, restart=False) if self.signer.is_handle(handle) else None
         return None if loaded is None else self._info(loaded)
 
     def all_sessions(self) -> Iterator[SessionInfo]:
@@ -315,24 +338,17 @@ class SessionManager:
 
         :param user_id: end it only where it is this user's (ASVS 5.0 7.5.2).
         """
-        if not _is_handle(handle) or not self._ended(handle, user_id):
+        if not self.signer.is_handle(handle) or not self.records.end_session_of(user_id, handle):
             return False
         self._events.emit("revoked", handle)
         return True
 
-    def _ended(self, handle: str, user_id: Any) -> bool:
-        if user_id is None:
-            return self.records.end_session(handle)
-        while (loaded := self.records.load(handle, restart=False)) is not None:
-            user = first_user(loaded.data, self.user_keys)
-            if user is None or user_text(user) != user_text(user_id):
-                return False
-            if self.records.end(loaded.handle, version=loaded.record.version):
-                return True
-        return False
-
     def revoke_user(self, user_id: Any, except_handle: str | None = None) -> int:
-        """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3)."""
+        """End all sessions of a user at once, except one if given; return how many (ASVS 5.0 7.4.3).
+
+        :param except_handle: of a session as it is stored: in a request that calls ``login`` or ``regenerate`` too,
+            revoke first.
+        """
         ended = self.records.end_user(user_id, keep=except_handle)
         for handle in ended:
             self._events.emit("revoked", handle)
@@ -352,6 +368,8 @@ class SessionManager:
         if state is None:
             return NOTHING
         state.leave_unwritten()
+        if self._is_express:
+            self.lifecycle.forsake(state)
         return Reply(vary=state.accessed)
 
     def _note_gone(self, state: State) -> None:
@@ -361,12 +379,16 @@ class SessionManager:
             raise SessionGone("the session was destroyed, revoked or expired while this request ran")
 
     def _end_oldest(self, state: State) -> None:
-        """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order."""
-        found = self.records.find_user(first_user(state.data, self.user_keys))
-        found.sort(key=lambda one: (one.content.authenticated_at or one.content.created_at, one.handle))
-        for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
-            if self.records.end_session(loaded.handle, version=loaded.record.version):
-                self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
+        """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order.
+
+        Where the store fails, the login stands, for its old ID has ended: the next login ends what is too much.
+        """
+        with contextlib.suppress(StoreError):
+            found = self.records.find_user(first_user(state.data, self.user_keys))
+            found.sort(key=lambda one: (self.records.began_at(one.content), one.handle))
+            for loaded in found[: -self._most_sessions] if self._most_sessions is not None else ():
+                if self.records.end_session(loaded.handle, version=loaded.record.version):
+                    self._events.emit("revoked", loaded.handle, detail="the user has more sessions than allowed")
 
     def _wants_touch(self, session: Session) -> bool:
         """Whether an option asks for a look at a session that the app left alone."""
@@ -388,19 +410,3 @@ class SessionManager:
             self._save_uninitialized and not state.destroyed,
             self._rolling or state.resend,
         )
-
-
-def _indexed_user(state: State) -> str | None:
-    """Return whose session the store knows this to be; at a login, nobody's yet."""
-    if state.record is None or state.authenticated:
-        return None if state.authenticated or not state.superseded else _user_of(state.superseded[-1].record)
-    return _user_of(state.record)
-
-
-def _user_of(record: Any) -> str | None:
-    user: str | None = record.user_id
-    return user
-
-
-def _is_handle(handle: str) -> bool:
-    return isinstance(handle, str) and 0 < len(handle) <= 256 and handle.isascii() and handle.isprintable()

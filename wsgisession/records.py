@@ -67,7 +67,10 @@ class Records:
             self._failed(error)
             raise
         if record is not None:
-            return self._read(handle, record)
+            found = self._read(handle, record)
+            if restart and isinstance(found, Loaded) and not self.codec.is_dated(found.content):
+                return self.try_replace(found, found) or self.find(handle, restart=False)
+            return found
         if presented:
             self._events.emit("rejected", handle, reason="unknown")
         return None
@@ -89,7 +92,12 @@ class Records:
         """Delete the sessions of a user, until none is found; return the handles.
 
         Once is not enough: one that moved to a new ID in the meantime was there under neither.
+
+        :param keep: the handle of the one that stays, also where its ID was renewed since.
         """
+        if keep is not None and self._timeouts.renewal is not None:
+            kept = self.load(keep, restart=False)
+            keep = keep if kept is None else kept.handle
         ended: set[str] = set()
         for text in self.codec.index_texts(user_text(user_id)):
             for _ in range(_MOST_PASSES):
@@ -106,13 +114,17 @@ class Records:
                 return content
             data = self.codec.parse(content.data)
         except SerializationError as error:
-            logger.warning("the record %s counts as absent: %s", handle, error)
+            logger.warning("the record %s counts as absent: %s", self._events.shown(handle), error)
             self._events.emit("rejected", handle, reason="undecodable")
             return None
         if self._clock() >= self.deadline(content):
             self._events.emit("expired", handle)
             return None
         return Loaded(handle, record, content, data)
+
+    def began_at(self, content: Content) -> float:
+        """Return when the session began, or its user logged in; what says nothing of it began before all others."""
+        return (content.authenticated_at or content.created_at) if self.codec.is_dated(content) else 0.0
 
     def deadline(self, content: Content) -> float:
         """Return when the session ends whatever its activity: the absolute timeout, from the last login if any."""
@@ -170,7 +182,7 @@ class Records:
         if self._on_conflict == "overwrite":
             return msgspec.structs.replace(mine, handle=theirs.handle)
         self._events.emit("merged", theirs.handle)
-        data = merge(self.codec.parse(base.content.data), mine.data, theirs.data)
+        data = merge(self.codec.parse(base.content.data), self.codec.as_stored(mine.data), theirs.data)
         content = msgspec.structs.replace(
             mine.content,
             data=self.codec.dump(data),
@@ -198,6 +210,18 @@ class Records:
                 self.end(handle)
                 handle = found.handle
         return self.end(handle)  # an undecodable record is deleted too
+
+    def end_session_of(self, user_id: Any, handle: str) -> bool:
+        """Delete a session for good if it is this user's; whoever's it is where the user is None."""
+        if user_id is None:
+            return self.end_session(handle)
+        while (loaded := self.load(handle, restart=False)) is not None:
+            user = first_user(loaded.data, self._user_keys)
+            if user is None or user_text(user) != user_text(user_id):
+                return False
+            if self.end(loaded.handle, version=loaded.record.version):
+                return True
+        return False
 
     def forget(self, handle: str) -> None:
         """Delete a record whose ID nobody was told, if the store lets us; else it expires by itself."""

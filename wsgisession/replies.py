@@ -49,13 +49,16 @@ class CookieWriter:
         if send is Send.NOTHING:
             return None
         options = self.options_of(state.content.cookie)
-        secure = self._is_secure(options, scheme, host)
+        secure = self.is_secure(options, scheme, host)
         if send is Send.EXPIRED:
             return expire_cookie(self.name, options, secure=secure)
         assert state.session_id is not None
         value = self._signer.sign(state.session_id)
         now = self._clock()
-        return set_cookie(self.name, value, options, secure=secure, lasts=self._lasts(state, options, now), now=now)
+        lasts = self._lasts(state, options, now)
+        header = set_cookie(self.name, value, options, secure=secure, lasts=lasts, now=now)
+        priority = (state.content.cookie or {}).get("priority")  # which only Express has
+        return f"{header}; Priority={priority}" if priority else header
 
     def _lasts(self, state: State, options: CookieOptions, now: float) -> int | None:
         """Return the Max-Age: rounded up, and never past the absolute timeout."""
@@ -65,7 +68,8 @@ class CookieWriter:
         left = math.floor(min(self._records.deadline(state.content) - now, _LONGEST))
         return max(1, min(math.ceil(age), left))
 
-    def _is_secure(self, options: CookieOptions, scheme: str, host: str) -> bool:
+    def is_secure(self, options: CookieOptions, scheme: str, host: str) -> bool:
+        """Tell whether the cookie of a request is sent with Secure, and warn where a browser would refuse that."""
         plain_loopback = is_plain_loopback(scheme, host)
         secure = options.is_secure(self.name, plain_loopback=plain_loopback)
         if secure and scheme == "http" and not plain_loopback and not self._warned:

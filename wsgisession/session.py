@@ -43,6 +43,8 @@ class State:
     :ivar exposed: whether the app wrote to the mapping, or holds something in it that it can change.
     :ivar destroyed: whether the app ended the session; what it writes afterwards is a new one.
     :ivar ended: whether that ended a record which the browser has a cookie of.
+    :ivar arrived_as: whose session the store knew this to be when it was found; None for nobody's.
+    :ivar granted: the keys that a login has set, which count as changed also where they are what they were.
     :ivar superseded: the records that end when the new ID leaves.
     :ivar renewing: whether the ID is due for renewal.
     :ivar resend: whether the browser may not have the cookie of this ID yet.
@@ -51,6 +53,7 @@ class State:
     """
 
     record: Any = None
+    arrived_as: str | None = None
     session_id: str | None = None
     handle: str | None = None
     client: tuple[str, str] | None = None
@@ -58,6 +61,7 @@ class State:
     cookie: SessionCookie | None = None
     superseded: tuple[Loaded, ...] = ()
     verified: tuple[str, ...] = ()
+    granted: frozenset[str] = frozenset()
     accessed = exposed = destroyed = ended = clear_site_data = False
     moved = authenticated = renewing = resend = unsent = False
     keeps_data = True
@@ -99,6 +103,7 @@ class Keeper(Protocol):
 
     name: str
     on_store_error: str
+    loads_users: bool
 
     @property
     def user_keys(self) -> tuple[str, ...]:
@@ -121,6 +126,9 @@ class Keeper(Protocol):
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
+
+    def shown(self, handle: str) -> str:
+        """Return what may be said of a record in a log or a repr."""
 
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
@@ -206,7 +214,7 @@ class Session(MutableMapping[str, Any]):
         state = self.state
         if state is None:
             return "<Session, not read yet>"
-        return f"<Session {state.handle or 'without a record'}>"
+        return f"<Session {self.keeper.shown(state.handle) if state.handle else 'without a record'}>"
 
     # What it is.
 
@@ -304,7 +312,8 @@ class Session(MutableMapping[str, Any]):
         state.moved = True
         self.keeper.mint(state)
         if not keep_data:
-            state.keeps_data = False
+            state.keeps_data, state.cookie = False, None
+            state.content = msgspec.structs.replace(state.content, cookie=None)
             self.clear()
 
     def login(self, user_id: Any, **data: Any) -> None:
@@ -321,7 +330,7 @@ class Session(MutableMapping[str, Any]):
         self.regenerate()
         state = self._changing()
         state.expose()
-        state.authenticated = True
+        state.authenticated, state.granted = True, frozenset([self.keeper.user_keys[0], *data])
         state.content = msgspec.structs.replace(state.content, authenticated_at=self.keeper.now(), issued_at=None)
         for key in self.keeper.user_keys[1:]:
             state.data.pop(key, None)

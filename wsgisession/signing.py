@@ -126,6 +126,14 @@ class IDSigner:
         """
         return "1" + _base64(hashlib.sha256(session_id.encode()).digest())
 
+    def is_handle(self, handle: object) -> bool:
+        """Tell whether a record could stand under it."""
+        return isinstance(handle, str) and 0 < len(handle) <= 256 and handle.isascii() and handle.isprintable()
+
+    def shown(self, handle: str) -> str:
+        """Return what logs may say of a record: its handle, where that opens nothing."""
+        return handle
+
 
 def _renewed(key: bytes, session_id: str, nonce: str) -> str:
     return _base64(hmac.digest(key, f"{session_id}.{nonce}".encode(), "sha256"))

@@ -74,7 +74,7 @@ class Succession:
             if created is not None:
                 take_over(state, created)
                 state.unsent = True
-                self._events.emit("regenerated" if state.moved else "created", state.handle)
+                self._events.emit("regenerated" if state.superseded else "created", state.handle)
                 return
             state.handle = None
         raise StoreError(f"{_MOST_CLASHES} new session IDs in a row were taken; check genid or random")
@@ -93,6 +93,7 @@ class Succession:
                     self._records.forget(made.handle)
             state.superseded = ()
         state.moved = state.authenticated = False
+        state.granted = frozenset()
 
     def _end(self, state: State, base: Loaded) -> None:
         handles = [base.handle]
@@ -131,15 +132,24 @@ class Succession:
         if not state.keeps_data:
             return
         mine = stored_of(state)
-        settled = self._records.settled(base, mine, theirs=theirs)
+        settled = self._records.settled(self._before_login(state, base), mine, theirs=theirs)
         take_over(state, self._records.replace(mine, msgspec.structs.replace(settled, handle=mine.handle)))
+
+    def _before_login(self, state: State, base: Loaded) -> Loaded:
+        """Return the base without what a login has set: it stands whatever others did to the same keys."""
+        granted = state.granted & state.data.keys()
+        if not granted:
+            return base
+        data = {key: value for key, value in self._codec.parse(base.content.data).items() if key not in granted}
+        content = msgspec.structs.replace(base.content, data=self._codec.dump(data))
+        return msgspec.structs.replace(base, content=content)
 
     def _outlive(self, state: State, base: Loaded) -> None:
         """Decide what becomes of a new ID whose old session was ended by somebody else."""
         if not state.authenticated:
             raise SessionGone(GONE)
         mine = stored_of(state)
-        data = merge(self._codec.parse(base.content.data), state.data, {})
+        data = merge(self._codec.parse(self._before_login(state, base).content.data), state.data, {})
         fresh = msgspec.structs.replace(mine.content, data=self._codec.dump(data), created_at=self._clock())
         take_over(state, self._records.replace(mine, Loaded(mine.handle, None, fresh, data)))
 

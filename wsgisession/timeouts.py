@@ -10,6 +10,14 @@ from .errors import ConfigurationError
 
 Duration = float | timedelta
 DAY = 86_400.0
+
+
+class Default(float):
+    """A number of seconds that nobody has set: what is only the default of one format need not be that of another."""
+
+
+THIRTY_DAYS = Default(30 * DAY)
+
 _TOUCH_SHARE = 0.05
 
 
@@ -23,6 +31,7 @@ class Timeouts:
     :param touch_after: the fraction of the idle timeout that may pass before a read restarts it.
     :param renewal: how long an ID is used before it is renewed, or None for never.
     :param grace: how long the old ID is answered after its renewal.
+    :param unlimited: the idle timeout of a session whose cookie has no ``max_age``.
     """
 
     idle: float | None
@@ -31,6 +40,7 @@ class Timeouts:
     touch_after: float
     renewal: float | None
     grace: float
+    unlimited: float = DAY
 
     @classmethod
     def from_options(
@@ -42,6 +52,7 @@ class Timeouts:
         renewal_timeout: Duration | None,
         renewal_grace: Duration,
         max_age: float | None,
+        unlimited: Duration = DAY,
     ) -> Timeouts:
         """Check the manager's options and put them in seconds.
 
@@ -53,7 +64,8 @@ class Timeouts:
             raise ConfigurationError(
                 f"idle_timeout ({idle:g} s) is longer than absolute_timeout ({absolute:g} s); shorten the first"
             )
-        default = idle or min(max_age or DAY, absolute or math.inf)
+        without_age = _positive("idle_timeout", unlimited) or DAY
+        default = idle or min(max_age or without_age, absolute or math.inf)
         after = _TOUCH_SHARE * default if touch_after is None else _seconds("touch_after", touch_after)
         if not 0 <= after < default:
             raise ConfigurationError(
@@ -65,13 +77,13 @@ class Timeouts:
             raise ConfigurationError(
                 f"renewal_grace ({grace:g} s) must be less than renewal_timeout ({renewal:g} s); shorten the first"
             )
-        return cls(idle, absolute, default, after / default, renewal, grace)
+        return cls(idle, absolute, default, after / default, renewal, grace, without_age)
 
     def ttl(self, max_age: float | None) -> float:
         """Return the idle timeout of a session whose cookie has this ``max_age``."""
         if self.idle is not None:
             return self.idle
-        return min(max_age or DAY, self.absolute or math.inf)
+        return min(max_age or self.unlimited, self.absolute or math.inf)
 
     def deadline(self, since: float) -> float:
         """Return when a session that was created or authenticated at ``since`` ends, whatever its activity."""

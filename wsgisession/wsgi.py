@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of, session_named
 from .errors import StoreError
-from .headers import Headers, with_reply
+from .headers import READ, Headers, with_reply
 from .manager import SessionManager
 from .session import Session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_IMPATIENT = frozenset({"Granian"})
+"""Servers that take the headers when the call returns, and not, as PEP 3333 asks, with the first byte of the body."""
 
 
 class SessionMiddleware:
@@ -52,11 +56,12 @@ class SessionMiddleware:
             body = self.app(environ, response.start)
         except BaseException as error:
             return response.failed(error)
-        held = response.held
-        if session.state is None and type(body) is list and self._is_lazy and held and environ.get(KEY) is session:
-            # The fast path: nobody touched the session, and nobody can any more. The response leaves as it came.
+        held, state = response.held, session.state
+        is_only_read = state is None or state.is_only_read
+        if is_only_read and self._is_lazy and held and type(body) is list and environ.get(KEY) is session:
+            # The fast path: nobody changed the session, and nobody can any more. The response leaves as it came.
             session.is_sealed = True
-            start_response(*held)
+            start_response(held[0], with_reply(held[1], READ) if session.is_accessed else held[1])
             return body
         return response.with_body(body)
 
@@ -86,11 +91,13 @@ class _Response:
         """Return the body: as it is where the app has nothing more to say, else watched."""
         is_whole = type(body) is list or self._is_whole(body)
         if not is_whole or (self.held is None and not self.headers_sent):
-            return _Body(self, body)
+            watched = _Body(self, body)
+            return watched.begun() if self._environ.get("SERVER_SOFTWARE") in _IMPATIENT else watched
         try:
-            self.send_headers()
-            if self._session.state is not None:
-                self._manager.finish(self._session)
+            if self.headers_sent:
+                self._manager.finish(self._session)  # what the app changed since its first write()
+            else:
+                self.send_headers()
         except BaseException as error:
             _close(body)
             return self.failed(error)
@@ -198,6 +205,16 @@ class _Body:
         if chunk is None:
             raise StopIteration
         return chunk
+
+    def begun(self) -> _Body:
+        """Get the first chunk now, and with it let the headers go."""
+        try:
+            first = next(self, b"")
+        except BaseException:
+            self.close()
+            raise
+        self._chunks = chain((first,), self._chunks or ())
+        return self
 
     def close(self) -> None:
         """Close the app's body, once, and write what it changed meanwhile."""

@@ -27,6 +27,10 @@ def act(session: Session, action: str, query: dict[str, str]) -> None:
             session.transaction(count)
         case "/logout":
             session.logout()
+        case "/revoke":
+            app.manager.revoke(query["handle"], user_id=session.user_id)
+        case "/revoke-others":
+            app.manager.revoke_user(session.user_id, except_handle=session.handle)
 
 
 def counter(environ, start_response):
@@ -35,7 +39,7 @@ def counter(environ, start_response):
     if action != "/up":
         session = get_session(environ)
         act(session, action, dict(parse_qsl(environ["QUERY_STRING"])))
-        answer |= {"user": session.user_id, "data": dict(session)}
+        answer |= {"user": session.user_id, "handle": session.handle, "data": dict(session)}
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(answer).encode()]
 

@@ -69,7 +69,19 @@ def clear(request):
     return HttpResponse("cleared")
 
 
+def key(request):
+    if not request.session.session_key:
+        request.session.create()
+    return HttpResponse(request.session.session_key)
+
+
+def up(request):
+    return HttpResponse("up")
+
+
 urlpatterns = [
+    path("up", up),
+    path("key", key),
     path("", untouched),
     path("count", count),
     path("nested", nested),

@@ -6,9 +6,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError
-from .base import Record, Store, StoreURL
+from .base import Reader, Record, Store, StoreURL
 
-__all__ = ["Record", "Store", "StoreURL", "open_store"]
+__all__ = ["Reader", "Record", "Store", "StoreURL", "in_layout_of_express", "open_store"]
 
 _REDIS = ("redis", "RedisStore", "redis")
 _MONGODB = ("mongodb", "MongoDBStore", "mongodb")
@@ -26,6 +26,12 @@ _BUILT_IN = {
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB,
 }
+_FOR_EXPRESS = {
+    (f"{__name__}.memory", "MemoryStore"): (None, ""),
+    (f"{__name__}.redis", "RedisStore"): ("redis_express", "ExpressRedisStore"),
+    (f"{__name__}.postgresql", "PostgreSQLStore"): ("postgresql_express", "ExpressPostgreSQLStore"),
+    (f"{__name__}.mongodb", "MongoDBStore"): ("mongodb_express", "ExpressMongoDBStore"),
+}
 
 
 def open_store(url: str) -> Store:
@@ -40,6 +46,25 @@ def open_store(url: str) -> Store:
     else:
         store_class = _third_party(parsed.scheme)
     return store_class.from_url(parsed)
+
+
+def in_layout_of_express(store: Store, reader: Reader) -> Store:
+    """Return a store on the same connections that keeps records as the stores of express-session do.
+
+    ``memory://`` is shared with nobody, and stays as it is: for tests.
+
+    :raises ConfigurationError: for a store whose records no store of express-session can read.
+    """
+    for kind in type(store).__mro__:
+        if (kind.__module__, kind.__name__) in _FOR_EXPRESS:
+            module, name = _FOR_EXPRESS[kind.__module__, kind.__name__]
+            if module is None:
+                return store
+            sibling: Store = getattr(import_module(f"{__name__}.{module}"), name)(store, reader)
+            return sibling
+    raise ConfigurationError(
+        'format="express" shares sessions through a store that Express has too: redis://, postgresql:// or mongodb://'
+    )
 
 
 def _import(module: str, name: str, extra: str | None) -> type[Store]:

@@ -12,12 +12,14 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 
 from ..errors import ConfigurationError
+from .findings import Finding
 
 T = TypeVar("T")
 
@@ -42,6 +44,18 @@ class Record(msgspec.Struct, frozen=True):
         return f"<Record of {len(self.data)} bytes>"
 
 
+@dataclass(frozen=True)
+class Reader:
+    """What a store must know of records that Express writes, and that say all of it in their data.
+
+    :param glance: returns the ttl of a record with these data, and its user as text for the index, or None.
+    :param user_keys: the keys under which a user may stand in the data, in the order in which they are tried.
+    """
+
+    glance: Callable[[bytes], tuple[float, str | None]]
+    user_keys: tuple[str, ...]
+
+
 class Store(ABC):
     """Where records live. Eight verbs, one round trip each, safe for threads, processes and after ``fork``.
 
@@ -49,7 +63,7 @@ class Store(ABC):
     256 characters. No verb raises anything but `StoreError`, within the store's ``timeout`` in total.
     """
 
-    shared: ClassVar[bool] = True
+    shared: bool = True
     """Whether several processes see the same records; where not, a multi-process server is warned about."""
 
     @classmethod
@@ -59,6 +73,9 @@ class Store(ABC):
 
         :raises ConfigurationError: for a URL or parameter that cannot be right.
         """
+
+    express_ttl: float = 86_400.0
+    """The idle timeout, in seconds, that Express's store for this database gives where the cookie has none."""
 
     @abstractmethod
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
@@ -117,6 +134,17 @@ class Store(ABC):
     def ddl(self) -> str | None:
         """The SQL that `prepare` runs, for a role that may; None where there is none to show."""
         return None
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look for what is bad for sessions on the server, changing nothing: for an operator, never in a request.
+
+        :param now: the application's clock, which the server's is compared with.
+        """
+        return []
+
+    def rebuilt(self, build: Callable[[Store], Store]) -> Store:
+        """Return what ``build`` makes of this store; one that stands before another hands that one on."""
+        return build(self)
 
     @abstractmethod
     def close(self) -> None:
@@ -281,4 +309,4 @@ def _decoded(text: str | None) -> str | None:
     return None if text is None else unquote(text)
 
 
-__all__ = ["PerProcess", "Record", "Store", "StoreURL", "identifier", "positive", "restart_is_due", "seconds"]
+__all__ = ["PerProcess", "Reader", "Record", "Store", "StoreURL", "identifier", "positive", "restart_is_due", "seconds"]

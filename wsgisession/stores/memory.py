@@ -7,10 +7,11 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from ..errors import ConfigurationError
 from .base import PerProcess, Record, Store, StoreURL, positive
+from .findings import Finding
 
 _SWEPT_AT_ONCE = 8
 
@@ -24,7 +25,7 @@ class MemoryStore(Store):
     :raises ConfigurationError: where ``max_sessions`` is not positive.
     """
 
-    shared: ClassVar[bool] = False
+    shared = False
 
     def __init__(self, max_sessions: int = 100_000) -> None:
         if max_sessions < 1:
@@ -132,6 +133,11 @@ class MemoryStore(Store):
                     break
                 removed += self._sweep_next(now)
         return removed
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Say that nobody else sees these sessions."""
+        cure = 'take a store that processes share, such as "sqlite:///sessions.db", where there is more than one'
+        return [Finding("warning", "memory:// keeps sessions in one process, and this one sees no other's", cure)]
 
     def close(self) -> None:
         """Do nothing: there are no connections, and the records stay."""

@@ -17,14 +17,23 @@ from urllib.parse import urlencode
 
 import pymongo
 import pymongo.errors
-from bson import DatetimeMS, ObjectId
+from bson import CodecOptions, DatetimeMS, ObjectId, decode
+from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference, uri_parser
 from pymongo.driver_info import DriverInfo
 
 from ..errors import ConfigurationError, StoreError
+from . import mongodb_diagnosis as diagnosis
 from .base import PerProcess, Record, Store, StoreURL, identifier, restart_is_due, seconds
+from .findings import Finding
+
+__all__ = ["DatetimeMS", "DuplicateKeyError", "MongoDBStore", "as_dict", "date_of", "with_raw_sessions"]
 
 Document = dict[str, Any]
+DuplicateKeyError = pymongo.errors.DuplicateKeyError
+
+_MS = DatetimeConversion.DATETIME_MS
 
 logger = logging.getLogger("wsgisession")
 
@@ -52,14 +61,18 @@ class MongoDBStore(Store):
     :param timeout: seconds for a whole call: finding the server, connecting, retries and the answer. pymongo looks for
         a server twice a second, and may give up that much later; its own timeouts are of no effect beside this one.
         `scan` and `purge` may take that long for each page or batch, and `prepare` a minute.
+    :param stringify: with ``format="express"``, the option of this name that connect-mongo has.
     :raises ConfigurationError: where pymongo does not accept the URL, or it asks for unacknowledged writes.
     """
 
-    def __init__(self, url: str, *, collection: str = "sessions", timeout: float = 2.0) -> None:
+    express_ttl: float = 14 * 86_400.0
+
+    def __init__(self, url: str, *, collection: str = "sessions", timeout: float = 2.0, stringify: bool = True) -> None:
         parsed = _parsed(url)
         self._server = StoreURL(url).shown
         self._collection = collection
         self._timeout = timeout
+        self._stringify = stringify
         options: Document = {"connectTimeoutMS": _lookup_timeout(parsed, timeout)} if _is_srv(url) else {}
         self._client = PerProcess(
             lambda: _Client(
@@ -74,7 +87,8 @@ class MongoDBStore(Store):
         """Make the store of ``mongodb://host/database?collection=sessions&timeout=2``; the rest is pymongo's."""
         collection = url.option("collection", "sessions", identifier)
         timeout = url.option("timeout", 2.0, seconds)
-        return cls(_driver_url(url, url.scheme), collection=collection, timeout=timeout)
+        stringify = url.option("stringify", True, _yes_or_no)
+        return cls(_driver_url(url, url.scheme), collection=collection, timeout=timeout, stringify=stringify)
 
     def __repr__(self) -> str:
         return f"<MongoDBStore {self._server} collection={self._collection!r}>"
@@ -101,7 +115,7 @@ class MongoDBStore(Store):
         with self._calling() as client:
             try:
                 client.sessions.replace_one(expired, {"_id": handle, **document}, upsert=True)
-            except pymongo.errors.DuplicateKeyError:  # the document that is there is not an expired one
+            except DuplicateKeyError:  # the document that is there is not an expired one
                 return None
             self._try_prepare(client)
         return new
@@ -166,7 +180,15 @@ class MongoDBStore(Store):
         :raises StoreError: also where the user may not create them.
         """
         with self._calling(max(_PREPARE_SECONDS, self._timeout)) as client:
-            client.create_indexes()
+            client.create_indexes(self._indexed)
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at the server's role and clock, and at the indexes of the collection."""
+        with self._calling() as client:
+            hello = client.sessions.database.command("hello")
+            indexes = list(client.sessions.list_indexes())
+        of_indexes = diagnosis.of_indexes(indexes, collection=self._collection)
+        return [*diagnosis.of_server(hello, now=now), *of_indexes]
 
     def close(self) -> None:
         """Close this process's connections. A call that is under way in another thread fails."""
@@ -175,13 +197,18 @@ class MongoDBStore(Store):
             with pymongo.timeout(self._timeout):
                 client.close()
 
+    @property
+    def _indexed(self) -> list[str]:
+        """The fields that a user may stand in, besides the text of a record."""
+        return ["user_id"]
+
     def _page(self, after: str, now: float) -> list[Document]:
         with self._calling() as client:
             return list(client.sessions.find(_live(now, _id={"$gt": after}), _FIELDS, sort={"_id": 1}, limit=_PAGE))
 
     def _purge_batch(self, now: float, size: int) -> tuple[int, int]:
         # The date is what has an index; the number is what counts, also for one that was restarted meanwhile.
-        expired = {"expires": {"$lte": _date(now)}, "expires_at": {"$lte": now}}
+        expired = {"expires": {"$lte": date_of(now)}, "expires_at": {"$lte": now}}
         with self._calling() as client:
             handles = [found["_id"] for found in client.sessions.find(expired, {"_id": 1}, limit=size)]
             if not handles:
@@ -194,7 +221,7 @@ class MongoDBStore(Store):
             return
         client.is_prepared = True
         try:
-            client.create_indexes()
+            client.create_indexes(self._indexed)
         except pymongo.errors.PyMongoError as error:
             logger.warning("%s; sessions work, but slowly, until `wsgisession init URL` has run", self._failure(error))
 
@@ -240,9 +267,10 @@ class _Client:
     def close(self) -> None:
         self._client.close()
 
-    def create_indexes(self) -> None:
+    def create_indexes(self, of_users: Iterable[str]) -> None:
         self._create_index("expires", name="expires_1", expireAfterSeconds=0)
-        self._create_index("user_id", name="user_id_1", sparse=True)
+        for field in of_users:
+            self._create_index(field, name=f"{field}_1", sparse=True)
 
     def _create_index(self, field: str, **options: Any) -> None:
         try:
@@ -250,6 +278,12 @@ class _Client:
         except pymongo.errors.OperationFailure as error:
             if error.code not in _OTHER_INDEX_IS_THERE:
                 raise
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError('give "true" or "false"')
+    return text == "true"
 
 
 def _is_srv(url: str) -> bool:
@@ -312,10 +346,11 @@ def _live(now: float, **which: Any) -> Document:
 
 def _expiry(ttl: float, now: float) -> Document:
     # The server sweeps by a clock of its own, so the date must not be earlier than ttl from the real now.
-    return {"expires_at": float(now + ttl), "expires": _date(max(now, time.time()) + ttl)}
+    return {"expires_at": float(now + ttl), "expires": date_of(max(now, time.time()) + ttl)}
 
 
-def _date(timestamp: float) -> DatetimeMS:
+def date_of(timestamp: float) -> DatetimeMS:
+    """Return the moment as a date of MongoDB's, not before it."""
     return DatetimeMS(math.ceil(timestamp * 1000))
 
 
@@ -341,6 +376,16 @@ def _records(documents: Iterable[Document]) -> Iterator[tuple[str, Record]]:
         record = _record(document)
         if record is not None:
             yield document["_id"], record
+
+
+def with_raw_sessions(collection: Any) -> Any:
+    """Return the collection with documents left as bytes, so that a value is written back of the type it was."""
+    return collection.with_options(codec_options=CodecOptions(document_class=RawBSONDocument, datetime_conversion=_MS))
+
+
+def as_dict(raw: RawBSONDocument) -> Document:
+    """Return a raw document as a dict, with dates as milliseconds."""
+    return decode(raw.raw, CodecOptions(datetime_conversion=_MS))
 
 
 def _without_values(error: pymongo.errors.PyMongoError) -> pymongo.errors.PyMongoError:

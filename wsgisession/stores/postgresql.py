@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from time import monotonic
 
 from ..errors import StoreError
+from . import postgresql_diagnosis as diagnosis
 from .base import PerProcess, Record, Store, StoreURL, identifier, positive, seconds
+from .findings import Finding
 from .libpq import AllBusyError, ConnDict, PGresult, Pool, Value, errors, number, parsed
 
 _INCOMPLETE = (errors.UndefinedTable, errors.UndefinedColumn)
 _PAGE = 50  # of records up to 1 MiB: what `scan` holds in memory at once
 _BATCH = 1000  # rows that one statement of `purge` locks
+# One message, so one transaction: whoever comes second waits, and finds everything there.
+PREPARING = "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(7309453046518837614);"
 _PREPARE_SECONDS = 60.0  # an index on a table that is full already takes longer than a request may
 
 
@@ -50,8 +54,8 @@ class PostgreSQLStore(Store):
     ) -> None:
         params = parsed(conninfo, **parameters)
         self._server = _shown(params)
-        self._table = table
-        self._sql = _Statements(table, schema)
+        self._table, self._schema = table, schema
+        self._sql = Statements(table, schema)
         self._timeout = timeout
         self._max_connections = max_connections
         self._pool = PerProcess(lambda: Pool(params, size=max_connections, statement_timeout=timeout))
@@ -91,7 +95,7 @@ class PostgreSQLStore(Store):
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Update the row whose text still has the digest of ``record.version``."""
         new = _written(record, now)
-        old = _digest(record.version)
+        old = digest_of(record.version)
         result = self._run(self._sql.replace, handle, new.data, new.expires_at, new.ttl, new.user_id, now, old)
         return new if result.command_tuples else None
 
@@ -101,7 +105,7 @@ class PostgreSQLStore(Store):
 
     def delete(self, handle: str, *, now: float, version: object = None) -> bool:
         """Delete a live row, or only one whose text has the digest of ``version``."""
-        old = None if version is None else _digest(version)
+        old = None if version is None else digest_of(version)
         return bool(self._run(self._sql.delete, handle, now, old).command_tuples)
 
     def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
@@ -147,6 +151,20 @@ class PostgreSQLStore(Store):
                 raise self._failure(error) from error
         except (errors.Error, OSError) as error:
             raise self._failure(error) from error
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at the server's role and clock, and at the table: its columns, its indexes, its time zones."""
+        table, server = self._sql.table, self._run(diagnosis.SERVER)
+        found = self._run(diagnosis.COLUMNS, table)
+        indexed = {_text(found, row, 0): bool(number(found.get_value(row, 1))) for row in range(found.ntuples)}
+        findings = [
+            *diagnosis.of_server(bool(number(server.get_value(0, 0))), number(server.get_value(0, 1)), now=now),
+            *diagnosis.of_columns(indexed, table=table),
+        ]
+        if {"expire", "expires_at"} <= indexed.keys():
+            strays = number(self._run(diagnosis.strays(table)).get_value(0, 0))
+            findings.extend(diagnosis.of_strays(strays, table=table))
+        return findings
 
     def close(self) -> None:
         """Close this process's connections, those in use as soon as their call is over."""
@@ -196,14 +214,15 @@ class PostgreSQLStore(Store):
         return f"refused the command ({type(error).__name__}): see the log of the server"
 
 
-class _Statements:
+class Statements:
     """The SQL for one table. Values are bound in binary form, and every number as a float8."""
 
     def __init__(self, table: str, schema: str | None) -> None:
-        name = _quoted(table) if schema is None else f"{_quoted(schema)}.{_quoted(table)}"
+        name = quoted(table) if schema is None else f"{quoted(schema)}.{quoted(table)}"
         row = "sess, ttl, user_id, expires_at"
         digest = "sha256(convert_to(sess::text, 'UTF8'))"
 
+        self.table = name
         self.read = f"SELECT {row} FROM {name} WHERE sid = $1 AND expires_at > $2::float8".encode()
         self.load = f"""
             WITH restarted AS (
@@ -262,12 +281,10 @@ ALTER TABLE {name}
     ADD COLUMN IF NOT EXISTS expires_at double precision,
     ADD COLUMN IF NOT EXISTS ttl double precision,
     ADD COLUMN IF NOT EXISTS user_id text;
-CREATE INDEX IF NOT EXISTS {_index(table, "expire")} ON {name} (expire);
-CREATE INDEX IF NOT EXISTS {_index(table, "user_id")} ON {name} (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS {index_name(table, "expire")} ON {name} (expire);
+CREATE INDEX IF NOT EXISTS {index_name(table, "user_id")} ON {name} (user_id) WHERE user_id IS NOT NULL;
 """
-        # One message, so one transaction: whoever comes second waits, and finds everything there.
-        lock = "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(7309453046518837614);"
-        self.prepare = f"{lock}\n{self.ddl}".encode()
+        self.prepare = f"{PREPARING}\n{self.ddl}".encode()
 
 
 def _shown(params: ConnDict) -> str:
@@ -275,18 +292,21 @@ def _shown(params: ConnDict) -> str:
     return f"postgresql://{params.get('host') or ''}{port}/{params.get('dbname') or ''}"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return the name as an identifier of SQL's."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def _index(table: str, column: str) -> str:
+def index_name(table: str, column: str) -> str:
+    """Return the quoted name of an index, within PostgreSQL's limit."""
     name = f"IDX_{table}_{column}"
     if len(name.encode()) > 63:  # PostgreSQL would cut it, and two indexes could then have one name
         name = f"IDX_{hashlib.sha256(table.encode()).hexdigest()[:32]}_{column}"
-    return _quoted(name)
+    return quoted(name)
 
 
-def _digest(version: object) -> bytes:
+def digest_of(version: object) -> bytes:
+    """Return the digest by which a statement compares a record's text."""
     return hashlib.sha256(version).digest() if isinstance(version, bytes) else b""
 
 

@@ -22,9 +22,12 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from .base import PerProcess, Record, Store, StoreURL, seconds
+from .findings import Finding
+from .redis_diagnosis import diagnose
 from .redis_url import RedisURL
 from .redis_wire import Call, Script, client_of
 
@@ -337,7 +340,7 @@ class RedisStore(Store):
         return deleted
 
     def _pages(self) -> Iterator[list[bytes]]:
-        pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", self._prefix) + b"*"
+        pattern = self._pattern
         with self._call():
             masters = self._client().masters()
         for master in masters:
@@ -347,6 +350,17 @@ class RedisStore(Store):
                     cursor, keys = self._client().scan(master, cursor or 0, pattern=pattern)
                 unique = list(dict.fromkeys(keys))
                 yield from (unique[first : first + _PAGE] for first in range(0, len(unique), _PAGE))
+
+    @property
+    def _pattern(self) -> bytes:
+        return re.sub(rb"([*?\[\]\\])", rb"\\\1", self._prefix) + b"*"
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at each master: its role, memory and clock, and whether the sessions are in another database."""
+        with self._call():
+            client = self._client()
+            masters = [partial(client.ask, master) for master in client.masters()]
+            return [each for ask in masters for each in diagnose(ask, pattern=self._pattern, now=now)]
 
 
 def _time(now: float) -> int:

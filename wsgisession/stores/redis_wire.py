@@ -226,6 +226,10 @@ class Server(_Client):
         """Return what `scan` is to be given, in turn."""
         return [None]
 
+    def ask(self, master: None, *command: Any) -> Any:
+        """Run a command that has no key."""
+        return self.execute(*command)
+
     def scan(self, master: None, cursor: int, *, pattern: bytes) -> tuple[int, list[bytes]]:
         """Return the next cursor, 0 at the end, and some keys."""
         after, keys = self.execute("SCAN", cursor, "MATCH", pattern, "COUNT", 500)
@@ -316,6 +320,10 @@ class Cluster(_Client):
     def masters(self) -> list[Any]:
         """Return what `scan` is to be given, in turn."""
         return list(self._client.get_primaries())
+
+    def ask(self, master: Any, *command: Any) -> Any:
+        """Run a command that has no key on a master."""
+        return self._client.execute_command(*command, target_nodes=master)
 
     def scan(self, master: Any, cursor: int, *, pattern: bytes) -> tuple[int, list[bytes]]:
         """Return the next cursor, 0 at the end, and some keys of a master."""

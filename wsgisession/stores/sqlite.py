@@ -15,11 +15,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError, StoreError
+from . import sqlite_diagnosis as diagnosis
 from .base import PerProcess, Record, Store, StoreURL, restart_is_due, seconds
+from .findings import Finding
 
 _MOST_IDLE = 16
 _PATIENCE_STEP = 0.05  # seconds; a busy_timeout this near is near enough
-_PURGED_AT_ONCE = 1000
+_PURGED_AT_ONCE = 500
+_PAUSE = 2.0  # between two such transactions, in lengths of one: SQLite keeps no queue, so that writers need a gap
 _SCANNED_AT_ONCE = 50
 _VERSIONS_FROM = 2**52  # a random start, so that a version fits no later record under the same handle
 
@@ -156,20 +159,31 @@ class SQLiteStore(Store):
             after = page[-1][0]
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
-        """Remove expired records, a thousand in a transaction, so that no writer waits for all of them."""
+        """Remove expired records, some hundreds in a transaction, with a pause after each in which others write."""
         removed = 0
         while limit is None or removed < limit:
             batch = _PURGED_AT_ONCE if limit is None else min(_PURGED_AT_ONCE, limit - removed)
+            began = time.monotonic()
             count = self._change(_PURGE, (now, batch))
             removed += count
             if count < batch:
                 break
+            time.sleep(_PAUSE * (time.monotonic() - began))
         return removed
 
     def prepare(self) -> None:
         """Make the file and its table."""
         with self._lend():
             pass
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at where the file lies, and at its journal."""
+        findings = list(diagnosis.of_place(self._path))
+        if not findings:
+            with self._lend() as connection:
+                (mode,) = connection.run("PRAGMA journal_mode").fetchone()
+            findings.extend(diagnosis.of_journal(mode))
+        return findings
 
     def close(self) -> None:
         """Close the connections of this process; those in use, as soon as they are given back."""

@@ -1,6 +1,16 @@
-"""For those who write stores: every promise of the store contract as a test. Needs pytest.
+"""For tests: of apps, a logged-in client and a clock; of stores, every promise of the store contract as a test.
 
-`StoreContract` is for any store, `SharedStoreContract` for one that has a server or a file.
+.. code-block:: python
+
+    from wsgisession.testing import logged_in
+
+    def test_the_account_is_shown():
+        assert "Ada" in logged_in(app, user_id="ada", role="admin").get("/account").text
+
+With pytest there are the fixtures ``session_clock``, ``session_manager`` and ``logged_in_client`` besides.
+
+`StoreContract` is for those who write stores, any of them; `SharedStoreContract` for one with a server or a file. They
+need pytest.
 
 .. code-block:: python
 
@@ -16,10 +26,25 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
+from typing import TYPE_CHECKING, Any
 
-pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("contract", "records", "workbench")))
+from .clients import logged_in
+from .clock import FakeClock
 
-from .contract import SharedStoreContract, StoreContract  # noqa: E402 - only what is imported later has its assertions explained
+if TYPE_CHECKING:
+    from .contract import SharedStoreContract, StoreContract
 
-__all__ = ["SharedStoreContract", "StoreContract"]
+__all__ = ["FakeClock", "SharedStoreContract", "StoreContract", "logged_in"]
+
+
+if pytest := sys.modules.get("pytest"):  # only what is imported afterwards has its assertions explained
+    pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("contract", "records", "workbench")))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("SharedStoreContract", "StoreContract"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import contract  # which needs pytest, as the tests of an app may not
+
+    return getattr(contract, name)

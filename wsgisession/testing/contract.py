@@ -42,6 +42,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "find_user": lambda store: store.find_user("u", now=NOW),
     "delete_user": lambda store: store.delete_user("u", now=NOW),
     "scan": lambda store: list(store.scan(now=NOW)),
+    "diagnose": lambda store: store.diagnose(now=NOW),
 }
 
 
@@ -192,6 +193,15 @@ class StoreContract(RecordPromises):
         assert store.purge(now=NOW + 100) in (3, 0)
 
     # Life of a store
+
+    def test_a_diagnosis_changes_nothing(self, store: Store) -> None:
+        """`diagnose` returns findings with a fact and a cure each, and leaves every record as it was."""
+        stored = create(store, "s", record(user_id="u"))
+        for finding in store.diagnose(now=NOW):
+            assert finding.level in ("problem", "warning")
+            assert finding.fact
+            assert finding.cure
+        assert list(store.scan(now=NOW)) == [("s", stored)]
 
     def test_prepare_may_be_repeated_and_raced(self, store: Store) -> None:
         """`prepare` in sixteen threads at once, and again over what is there, does no harm."""

@@ -1,0 +1,91 @@
+"""What a response cost: the calls that the store was asked, what became of the session, and of its cookie.
+
+The session is written after the page was made and before its first byte leaves. So the receipt is a piece of the page
+that is made last, when all that is known.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+
+from flask import Response, current_app, g, has_request_context
+
+from wsgisession import SessionEvent, SessionManager
+
+# The first of these that happened is why the response has its cookie, or has none.
+REASONS = {
+    "gone": "The session was ended elsewhere while this request ran: nothing is brought back.",
+    "regenerated": "The session has a new ID, so the browser gets a new cookie. The old record is gone.",
+    "created": "A new session was written, so the browser gets its cookie.",
+    "destroyed": "The session was ended, so the browser drops its cookie.",
+    "merged": "Another request wrote meanwhile. Both changes are in the store.",
+    "saved": "The session changed, so it was written.",
+    "touched": "The session was in use, so its idle timeout starts again.",
+    "rejected": "The cookie that came was not one of ours.",
+    "loaded": "The session was read and is as it was: nothing to write, nothing to send.",
+}
+
+
+@dataclass
+class Receipt:
+    """One response's bill.
+
+    :param calls: the store's verbs, each with its milliseconds.
+    :param events: what happened to the session.
+    """
+
+    calls: list[tuple[str, float]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        return next((REASONS[name] for name in REASONS if name in self.events), "Nobody asked for the session.")
+
+
+def manager() -> SessionManager:
+    """Return the manager of the current app."""
+    found: SessionManager = current_app.extensions["wsgisession"].manager
+    return found
+
+
+def current() -> Receipt:
+    """Return the receipt of the request; of what happens outside requests none is kept."""
+    if not has_request_context():
+        return Receipt()
+    if "receipt" not in g:
+        g.receipt = Receipt()
+    found: Receipt = g.receipt
+    return found
+
+
+def note_event(event: SessionEvent) -> None:
+    current().events.append(event.name)
+
+
+def append(response: Response) -> Response:
+    """Let the receipt follow the page."""
+    if response.status_code == 200 and response.mimetype == "text/html":
+        receipt, template = current(), current_app.jinja_env.get_template("receipt.html")
+
+        def late() -> Iterator[bytes]:
+            cookies = response.headers.getlist("Set-Cookie")
+            yield template.render(receipt=receipt, cookies=cookies, worker=os.getpid()).encode()
+
+        response.response = chain(response.iter_encoded(), late())
+        response.headers.pop("Content-Length", None)
+    return response
+
+
+@contextmanager
+def metered(verb: str, store: str) -> Iterator[None]:
+    """Note a call of the store on the request's receipt."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        current().calls.append((verb, (time.perf_counter() - began) * 1000))

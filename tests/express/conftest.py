@@ -1,0 +1,34 @@
+"""Fixtures of the tests against the real express-session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.express.peer import Node, RegistryUnavailable
+from tests.leaks import IDTrap
+from tests.servers import ServerUnavailable
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    try:
+        server = Node()
+    except ServerUnavailable as reason:
+        if os.environ.get("CI") and not isinstance(reason, RegistryUnavailable):
+            pytest.fail(str(reason), pytrace=False)
+        pytest.skip(str(reason))
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(autouse=True)
+def id_trap(trap_of_the_run: IDTrap) -> Iterator[IDTrap]:
+    """Fail the test in which a session ID is told, but by pymongo: connect-mongo's documents stand under the ID."""
+    trap_of_the_run.take()
+    yield trap_of_the_run
+    assert [told for told in trap_of_the_run.take() if not told.startswith("pymongo.command")] == []

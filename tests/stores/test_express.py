@@ -1,0 +1,227 @@
+"""The stores in the layouts of Express's stores: the same promises, on records that Express may write at any moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from wsgisession import ConfigurationError
+from wsgisession.stores import Reader, Record, Store, in_layout_of_express, open_store
+
+DAY = 86_400.0
+KEYS = ("user_id", "_user_id", "_auth_user_id")
+
+
+def glance(data: bytes) -> tuple[float, str | None]:
+    session = json.loads(data)
+    user = next((session[key] for key in KEYS if session.get(key) is not None), None)
+    return (session["cookie"]["originalMaxAge"] or 1000 * DAY) / 1000, None if user is None else str(user)
+
+
+def text(**data) -> bytes:
+    cookie = {"originalMaxAge": 60_000, "expires": "2033-03-03T03:03:03.333Z", "httpOnly": True, "path": "/"}
+    return json.dumps({"cookie": cookie, **data}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def record(**data) -> Record:
+    return Record(text(**data), *glance(text(**data)))
+
+
+ON_CLOCK = ["postgresql", "mongodb", "mongodb objects"]
+"""The stores whose records expire by the caller's clock; in Redis the server's counts."""
+
+
+@pytest.fixture(params=["redis", *ON_CLOCK])
+def store(request) -> Iterator[Store]:
+    yield from opened(request)
+
+
+@pytest.fixture(params=ON_CLOCK)
+def by_the_clock(request) -> Iterator[Store]:
+    yield from opened(request)
+
+
+def opened(request) -> Iterator[Store]:
+    kind, _, objects = request.param.partition(" ")
+    url = request.getfixturevalue(f"{kind}_url") + ("&stringify=false" if objects else "")
+    native = open_store(url)
+    store = in_layout_of_express(native, Reader(glance, KEYS))
+    store.prepare()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def now() -> float:
+    return time.time()  # for in Redis the server's clock counts
+
+
+def same(one: bytes, other: bytes) -> bool:
+    return json.loads(one) == json.loads(other)
+
+
+def test_a_record_is_read_as_it_was_created(store, now):
+    created = store.create("one", record(n=1, user_id=7), now=now)
+    read = store.load("one", now=now, touch_after=None)
+    assert same(read.data, text(n=1, user_id=7))
+    assert (read.ttl, read.user_id) == (60.0, "7")
+    assert read.expires_at == pytest.approx(created.expires_at, abs=1.1)
+    assert read.expires_at == pytest.approx(now + 60, abs=1.1)
+
+
+def test_what_is_not_there_is_none(store, now):
+    assert store.load("one", now=now, touch_after=0.0) is None
+    assert store.replace("one", Record(text(), 60.0, None, store_version(store, now)), now=now) is None
+    assert store.touch("one", ttl=60.0, now=now) is False
+    assert store.delete("one", now=now) is False
+    assert store.find_user("7", now=now) == []
+
+
+def store_version(store, now):
+    """Return the version of a record that has ended."""
+    store.create("ended", record(), now=now)
+    version = store.load("ended", now=now, touch_after=None).version
+    assert store.delete("ended", now=now)
+    return version
+
+
+def test_a_handle_that_is_taken_stays_as_it_is(store, now):
+    store.create("one", record(n=1), now=now)
+    assert store.create("one", record(n=2), now=now) is None
+    assert same(store.load("one", now=now, touch_after=None).data, text(n=1))
+
+
+def test_only_the_record_that_was_read_is_replaced(store, now):
+    store.create("one", record(n=1), now=now)
+    mine, theirs = (store.load("one", now=now, touch_after=None) for _ in range(2))
+    assert store.replace("one", Record(text(n=2), 60.0, None, theirs.version), now=now)
+    assert store.replace("one", Record(text(n=3), 60.0, None, mine.version), now=now) is None
+    assert same(store.load("one", now=now, touch_after=None).data, text(n=2))
+
+
+def test_what_was_replaced_can_be_replaced_again(store, now):
+    created = store.create("one", record(n=1), now=now)
+    second = store.replace("one", Record(text(n=2), 60.0, None, created.version), now=now)
+    assert store.replace("one", Record(text(n=3), 60.0, None, second.version), now=now)
+    assert same(store.load("one", now=now, touch_after=None).data, text(n=3))
+
+
+def test_a_touch_leaves_the_version_alone(store, now):
+    created = store.create("one", record(n=1), now=now)
+    assert store.touch("one", ttl=600.0, now=now)
+    assert store.load("one", now=now, touch_after=None).expires_at == pytest.approx(now + 600, abs=1.1)
+    assert store.replace("one", Record(text(n=2), 60.0, None, created.version), now=now)
+
+
+def test_a_read_restarts_a_record_by_its_own_ttl_where_that_is_due(store, now):
+    store.create("one", record(), now=now)
+    store.touch("one", ttl=20.0, now=now)
+    assert store.load("one", now=now, touch_after=0.9).expires_at == pytest.approx(now + 20, abs=1.1)
+    assert store.load("one", now=now, touch_after=0.5).expires_at == pytest.approx(now + 60, abs=1.1)
+    assert store.load("one", now=now, touch_after=None).expires_at == pytest.approx(now + 60, abs=1.1)
+
+
+def test_only_the_version_that_was_read_is_deleted(store, now):
+    created = store.create("one", record(n=1), now=now)
+    store.replace("one", Record(text(n=2), 60.0, None, created.version), now=now)
+    assert store.delete("one", now=now, version=created.version) is False
+    assert store.delete("one", now=now) is True
+    assert store.load("one", now=now, touch_after=None) is None
+
+
+@pytest.mark.parametrize("user", ["ann", "7", "Ünïcode ✓", 'a"quote\\', "(.*)", "x" * 1000])
+def test_the_sessions_of_a_user_are_found_and_ended(store, now, user):
+    store.create("one", record(user_id=user, n=1), now=now)
+    store.create("two", record(_user_id=user, other={"user_id": "nobody"}), now=now)
+    store.create("three", record(user_id="somebody else", nested={"user_id": user}), now=now)
+    assert sorted(handle for handle, _ in store.find_user(user, now=now)) == ["one", "two"]
+    assert store.delete_user(user, now=now, keep="two") == ["one"]
+    assert [handle for handle, _ in store.find_user(user, now=now)] == ["two"]
+    assert store.load("three", now=now, touch_after=None)
+
+
+def test_a_user_with_a_number_is_the_one_with_its_text(store, now):
+    store.create("one", record(user_id=7), now=now)
+    store.create("two", record(user_id="7"), now=now)
+    assert sorted(handle for handle, _ in store.find_user("7", now=now)) == ["one", "two"]
+
+
+def test_all_live_records_are_scanned(store, now):
+    for number in range(120):
+        store.create(f"n{number:03}", record(n=number), now=now)
+    assert sorted(handle for handle, _ in store.scan(now=now)) == [f"n{number:03}" for number in range(120)]
+
+
+def test_sqlite_has_no_layout_of_express(sqlite_url):
+    with pytest.raises(ConfigurationError, match="redis://, postgresql:// or mongodb://"):
+        in_layout_of_express(open_store(sqlite_url), Reader(glance, KEYS))
+
+
+# What only some can show.
+
+
+def test_expired_is_absent_whether_or_not_anything_has_swept(by_the_clock, now):
+    store = by_the_clock
+    created = store.create("one", record(user_id=7), now=now)
+    late = now + 62
+    assert store.load("one", now=late, touch_after=0.0) is None
+    assert store.replace("one", Record(text(), 60.0, None, created.version), now=late) is None
+    assert store.touch("one", ttl=60.0, now=late) is False
+    assert store.delete("one", now=late) is False
+    assert store.find_user("7", now=late) == []
+    assert list(store.scan(now=late)) == []
+    assert store.create("one", record(n=2), now=late)
+    assert same(store.load("one", now=late, touch_after=None).data, text(n=2))
+
+
+def test_expired_records_are_purged(by_the_clock, now):
+    store = by_the_clock
+    for number in range(5):
+        store.create(f"n{number}", record(), now=now)
+    store.create("live", record(), now=now)
+    store.touch("live", ttl=600.0, now=now)
+    assert store.purge(now=now + 100, limit=2) == 2
+    assert store.purge(now=now + 100) == 3
+    assert [handle for handle, _ in store.scan(now=now + 100)] == ["live"]
+
+
+@pytest.fixture
+def postgresql(postgresql_url) -> Iterator[Store]:
+    store = in_layout_of_express(open_store(postgresql_url), Reader(glance, KEYS))
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("odd", ["\\u0000", "\\ud800", "\\uDC00x"])
+def test_an_index_of_users_stands_a_text_that_postgresql_cannot_undo(postgresql, now, odd):
+    data = b'{"cookie":{"originalMaxAge":60000,"path":"/"},"user_id":"ann","odd":"%b"}' % odd.encode()
+    postgresql.prepare()
+    assert postgresql.create("one", Record(data, 60.0, "ann"), now=now)
+    assert [handle for handle, _ in postgresql.find_user("ann", now=now)] == ["one"]
+
+
+def test_the_table_is_made_where_it_is_missing(postgresql, now):
+    assert postgresql.load("one", now=now, touch_after=None) is None
+    assert postgresql.create("one", record(), now=now)
+
+
+def test_users_are_found_by_an_index(postgresql, postgresql_url, now):
+    postgresql.prepare()
+    for number in range(40):
+        postgresql.create(f"n{number}", record(user_id=number % 20), now=now)
+    statement = postgresql._sql.find_user.decode().replace("$1", "'7'").replace("$2", f"'{now}'")
+    with psycopg.connect(postgresql_url.partition("?")[0]) as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {statement}"))
+    assert "_user" in plan
+    assert "Seq Scan" not in plan
+
+
+def test_the_table_has_nothing_that_express_would_not_put_there(postgresql, now):
+    postgresql.create("one", record(user_id=1), now=now)
+    assert "expires_at" not in postgresql.ddl
+    assert "USING hash" in postgresql.ddl

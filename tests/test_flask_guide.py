@@ -1,0 +1,86 @@
+"""What the guide for Flask shows runs."""
+
+from __future__ import annotations
+
+import re
+from inspect import signature
+from typing import Any
+
+import flask_login
+import pytest
+from flask import Flask
+
+from tests.servers import ROOT
+from wsgisession import SessionManager
+
+GUIDE = (ROOT / "docs" / "flask.md").read_text()
+SECRET = "a secret that is long enough"
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch) -> dict[str, Any]:
+    """What is defined once all that the guide shows was run, in one go."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLASK_SECRET_KEY", SECRET)
+    monkeypatch.setenv("FLASK_SESSION_STORE", "memory://")
+    names: dict[str, Any] = {"__name__": "guide"}
+    for block in re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE):
+        exec(block, names)
+    flask_login.LoginManager(names["app"]).user_loader(_user)
+    return names
+
+
+def _user(name: str) -> flask_login.UserMixin:
+    user = flask_login.UserMixin()
+    user.id = name
+    return user
+
+
+def test_its_views_do_what_it_says(shown):
+    client = shown["app"].test_client()
+    assert [client.post("/cart/apple").json, client.post("/cart/pear").json] == [{"items": 1}, {"items": 2}]
+    assert client.get("/account").location == "/sign-in?next=/account"
+    assert client.get("/articles").status_code == 401
+    client.post("/login")
+    assert [client.get("/account").text, client.get("/articles").text] == ["ada's account", "articles"]
+    client.post("/logout")
+    assert client.get("/account").status_code == 303
+
+
+def test_its_test_passes(shown):
+    shown["test_an_account_is_for_whoever_is_logged_in"]()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_flask_logins_user_ends_all_sessions(shown):
+    app: Flask = shown["app"]
+    app.add_url_rule("/in", view_func=lambda: str(flask_login.login_user(_user("ada"))))
+    laptop, phone = app.test_client(), app.test_client()
+    for client in (laptop, phone):
+        client.get("/in")
+    assert laptop.post("/log-out-everywhere").json == {"ended": 2}
+    assert phone.post("/log-out-everywhere").status_code == 401
+
+
+def test_the_wrapped_app_has_its_middlewares_sessions(shown, tmp_path):
+    shop: Flask = shown["shop"]
+    shop.add_url_rule("/", view_func=lambda: str(shown["session"].setdefault("visits", 1)))
+    assert "sid=" in shop.test_client().get("/").headers["Set-Cookie"]
+    assert (tmp_path / "sessions.db").is_file()
+    shop.extensions["wsgisession"].manager.close()
+
+
+def test_its_settings_are_settings():
+    table = GUIDE.split("\n## Settings\n")[1].split("\n## ")[0]
+    first, *parts = re.findall(r"`(_[A-Z]+)`", table)
+    names = {f"SESSION_COOKIE{part}" for part in (first, *parts)} | set(re.findall(r"`([A-Z]\w+[A-Z])`", table))
+    options = {f"SESSION_{option.upper()}" for option in signature(SessionManager).parameters}
+    since_flask_31 = {"SESSION_COOKIE_PARTITIONED", "SECRET_KEY_FALLBACKS"}
+    assert names - options - set(Flask("any").config) - since_flask_31 == set()
+    assert {name for name in Flask("any").config if name.startswith("SESSION_")} <= names
+
+
+def test_its_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", GUIDE)
+    assert links
+    assert all((ROOT / "docs" / link).exists() for link in links)

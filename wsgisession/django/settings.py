@@ -1,0 +1,124 @@
+"""Django's settings to the manager's options, and the one manager that they describe."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from datetime import timedelta
+from inspect import signature
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from ..errors import ConfigurationError
+from ..manager import SessionManager
+
+_THIRTY_DAYS = timedelta(days=30).total_seconds()
+_SETTINGS = ("WSGISESSION", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "SESSION_COOKIE_AGE")
+
+_FOR_THE_WRAPPER = "only an app that is wrapped in wsgisession.SessionMiddleware has it"
+
+DJANGOS_OWN = {
+    "secret": "set SECRET_KEY",
+    "name": "set SESSION_COOKIE_NAME",
+    "cookie": "set SESSION_COOKIE_AGE, SESSION_COOKIE_SECURE and their like",
+    "rolling": "set SESSION_SAVE_EVERY_REQUEST",
+    "resave": "set SESSION_SAVE_EVERY_REQUEST",
+    "save_uninitialized": _FOR_THE_WRAPPER,
+    "unset": _FOR_THE_WRAPPER,
+    "genid": _FOR_THE_WRAPPER,
+    "renewal_timeout": _FOR_THE_WRAPPER,
+    "renewal_grace": _FOR_THE_WRAPPER,
+    "user_loader": "request.user is Django's",
+    "max_sessions_per_user": _FOR_THE_WRAPPER,
+    "track_client": _FOR_THE_WRAPPER,
+    "format": "only an app that is wrapped in SessionMiddleware sends cookies that Express can read",
+    "on_gone": "Django answers 400 where a session ended meanwhile",
+}
+"""The manager's options that would do nothing here, and what does instead."""
+
+_lock = threading.Lock()
+_manager: SessionManager | None = None
+
+
+def get_manager() -> SessionManager:
+    """Return the manager that ``settings.WSGISESSION`` describes: for `sessions_for`, `revoke_user` and the like.
+
+    :raises ConfigurationError: for a setting that cannot be right.
+    """
+    global _manager  # noqa: PLW0603 - one per process, as Django's settings are
+    if _manager is None:
+        with _lock:
+            if _manager is None:
+                _manager = SessionManager(**manager_options())
+    return _manager
+
+
+def manager_options() -> dict[str, Any]:
+    """Return the options of the manager that the settings describe.
+
+    :raises ConfigurationError: for what is missing, unknown, or Django's to decide.
+    """
+    given = dict(_given())
+    origin_of_old_sessions()
+    given.pop("carry_over", None)
+    unknown = given.keys() - signature(SessionManager).parameters.keys()
+    if unknown:
+        raise ConfigurationError(f"WSGISESSION has an unknown option {min(map(str, unknown))!r}")
+    if "store" not in given:
+        raise ConfigurationError('WSGISESSION needs a store, such as {"store": "redis://localhost:6379/0"}')
+    misplaced = misplaced_option()
+    if misplaced is not None:
+        raise ConfigurationError(misplaced)
+    # Django writes the cookie itself: the secret signs nothing here, and may be as short as Django allows.
+    keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    secrets = [hashlib.sha256(str(key).encode()).hexdigest() for key in keys]
+    absolute = max(_THIRTY_DAYS, settings.SESSION_COOKIE_AGE)
+    return {"secret": secrets, "absolute_timeout": absolute, **given}
+
+
+def misplaced_option() -> str | None:
+    """Say which option in ``settings.WSGISESSION`` would do nothing, and what does instead."""
+    found = next((name for name in DJANGOS_OWN if name in _given()), None)
+    return None if found is None else f"WSGISESSION cannot have the option {found!r}: {DJANGOS_OWN[found]}"
+
+
+def origin_of_old_sessions() -> type[DatabaseStore] | None:
+    """Return the engine whose sessions are carried over, or None.
+
+    :raises ConfigurationError: for one that does not keep them in the database: to read those of the cache is to
+        unpickle them.
+    """
+    path = _given().get("carry_over")
+    if path is None:
+        return None
+    try:
+        engine = import_string(f"{path}.SessionStore")
+        if issubclass(engine, DatabaseStore) and engine.get_model_class() is not None:
+            return engine  # type: ignore[no-any-return]
+    except ImportError:
+        raise ConfigurationError(f"WSGISESSION carries over from {path!r}, which is no session engine") from None
+    except RuntimeError:
+        raise ConfigurationError('carry_over needs "django.contrib.sessions" in INSTALLED_APPS') from None
+    known = "django.contrib.sessions.backends.db"
+    raise ConfigurationError(f"carry_over reads sessions from the database only: give {known!r}, or leave it out")
+
+
+def _given() -> dict[str, Any]:
+    given = getattr(settings, "WSGISESSION", {})
+    if not isinstance(given, dict):
+        raise ConfigurationError('WSGISESSION must be a dict, such as {"store": "redis://localhost:6379/0"}')
+    return given
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    global _manager  # noqa: PLW0603
+    if setting in _SETTINGS and _manager is not None:
+        _manager.close()
+        _manager = None
+
+
+setting_changed.connect(_forget, dispatch_uid="wsgisession.django")
