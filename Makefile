@@ -11,7 +11,7 @@ BROWSERS = chromium chromium-browser google-chrome google-chrome-stable $(WSGISE
 
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test upstream check wheel docs demo browser clean
+.PHONY: help test upstream check wheel docs demo bench browser clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
@@ -19,6 +19,7 @@ help:
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make demo     run the demonstration'
 	@echo 'make docs     build the documents into docs/_build'
+	@echo 'make bench    measure, print the tables, and write them and the plots into docs (ARGS=--quick: only print)'
 	@echo 'make clean    remove all that these made'
 
 test: .venv/test $(MONGODB) browser
@@ -47,6 +48,9 @@ docs: .venv/docs
 demo: .venv/demo
 	.venv/bin/python -m demo_flask
 
+bench: .venv/bench .venv/node_modules
+	.venv/bin/python -m benchmarks $(ARGS)
+
 browser: .venv/test
 	@rm -f .venv/no-browser; \
 	for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
@@ -57,6 +61,11 @@ browser: .venv/test
 clean:
 	rm -rf .venv .venv-mongodb .nox build dist docs/_build *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Express, to compare with, where npm is there.
+.venv/node_modules: | .venv/bin/python
+	@command -v npm >/dev/null || exit 0; \
+	npm install --silent --no-fund --no-audit --prefix .venv express express-session connect-redis redis
 
 # .venv/EXTRA: what that extra of setup.cfg names is installed.
 .venv/%: setup.cfg pyproject.toml | .venv/bin/python

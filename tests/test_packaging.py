@@ -39,7 +39,7 @@ def test_the_oldest_python_is_the_same_everywhere():
 
 
 def test_the_extra_all_is_every_extra_of_a_user():
-    of_a_developer = {"all", "test", "check", "docs", "demo"}
+    of_a_developer = {"all", "test", "check", "docs", "demo", "bench"}
     (named,) = re.findall(r"\[(.*)\]", EXTRAS["all"])
     assert set(named.split(",")) == set(EXTRAS) - of_a_developer
 
