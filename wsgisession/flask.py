@@ -190,11 +190,11 @@ class _Interface(SessionInterface):
         """Write the session before the response leaves, and add what the response must carry for it."""
         if not isinstance(session, FlaskSession):  # Flask could not open one, and says so itself
             return
-        if session.accessed:
-            response.vary.add("Cookie")
         _follow_flask(app, session)
         _follow_login(session)
         if session.outer is not None:
+            if session.accessed:
+                response.vary.add("Cookie")
             return
         manager, before = session.manager, session.state and session.state.content
         try:
@@ -206,9 +206,9 @@ class _Interface(SessionInterface):
             return
         session.is_sealed = True
         session.was_written = session.state is not None and session.state.content is not before
-        if reply is not NOTHING and _is_unreadable(session):
-            reply = Reply(None, reply.vary, reply.clear_site_data)
-        if reply is not NOTHING:
+        if session.accessed or reply is not NOTHING:
+            cookie = None if _is_unreadable(session) else reply.set_cookie
+            reply = Reply(cookie, session.accessed, reply.clear_site_data)
             response.headers = Headers(with_reply(list(response.headers), reply))
         if response.is_streamed:
             response.call_on_close(lambda: manager.finish(session))
