@@ -413,7 +413,8 @@ class Session(MutableMapping[str, Any]):
             raise SessionGone("the session has ended, and one opened by its handle cannot start another")
         if self.is_sealed:
             raise HeadersSentError(
-                "a new session needs a cookie, but the headers have left; write to the session before the first chunk"
+                "a new session needs a cookie, but the headers have left; write to the session before the first chunk, "
+                "and with Flask's or Django's own sessions before the view returns"
             )
 
     def _identified(self) -> State:
