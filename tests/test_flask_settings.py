@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from wsgisession import ConfigurationError, SessionManager
+from wsgisession import ConfigurationError, CookieOptions, SessionManager
 from wsgisession.flask_settings import OPTIONS, _warn_once, options_of, snapshot
 
 SECRET = "a secret that is long enough"
@@ -79,6 +79,14 @@ def test_what_is_given_goes_before_the_configuration_and_that_before_flasks_own(
     settings = {"SESSION_STORE": "memory://", "SESSION_ABSOLUTE_TIMEOUT": 60}
     found = options({"store": "sqlite:///sessions.db", "name": "sid"}, **settings)
     assert (found["store"], found["name"], found["absolute_timeout"]) == ("sqlite:///sessions.db", "sid", 60)
+
+
+def test_of_the_cookie_what_is_not_given_is_as_it_was_configured():
+    strict = {"SESSION_COOKIE_SAMESITE": "Strict", "SESSION_COOKIE_PATH": "/shop"}
+    cookie = options({"cookie": {"secure": False}}, **strict)["cookie"]
+    assert (cookie["secure"], cookie["same_site"], cookie["path"]) == (False, "Strict", "/shop")
+    whole = CookieOptions(secure=False)
+    assert options({"cookie": whole}, **strict)["cookie"] is whole
 
 
 def test_every_option_of_a_manager_is_a_setting_but_those_that_flask_has_in_its_own():

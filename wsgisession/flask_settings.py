@@ -69,6 +69,8 @@ def options_of(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
     }
     options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
     options.update(given)
+    if isinstance(given.get("cookie"), Mapping):  # what it leaves out is as it was configured
+        options["cookie"] = _cookie(config) | dict(given["cookie"])
     if app.testing or app.debug:
         options["secret"] = [_strengthened(secret) for secret in _several(options["secret"])]
     return options
