@@ -12,7 +12,9 @@ suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 80
+autodoc_default_options = {"members": True}
 
 html_theme = "furo"
 html_title = "wsgisession"

@@ -205,6 +205,13 @@ def test_a_value_may_be_nested_a_hundred_levels_deep_and_no_deeper(wrap):
             CODEC.dump({"a": value})
 
 
+@pytest.mark.parametrize("data", [{"k" * 10_000: object()}, {"first": {"k" * 10_000: {"last": object()}}}])
+def test_of_a_long_way_to_a_value_the_ends_are_told(data):
+    with pytest.raises(SerializationError, match=r"^session\['.*kkk\.\.\.kkk.*'\] cannot be stored") as refused:
+        CODEC.dump(data)
+    assert len(str(refused.value)) < 300
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ def test_its_links_lead_somewhere(page):
 def test_every_page_is_in_the_table_of_contents():
     (listed,) = [re.findall(r"^([a-z-]+)$", (DOCS / "index.md").read_text(), re.MULTILINE)]
     assert sorted(listed) == sorted(page.stem for page in PAGES if page.stem != "index")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_what_it_installs_is_this_library_and_not_its_namesake_on_pypi(page):
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    installed = re.findall(r"pip install '?([\w.]+)(?:\[([a-z,]+)\])?", page.read_text())
+    assert "wsgisession" not in {name for name, _ in installed}
+    for extra in ",".join(extras for name, extras in installed if name == ".").split(","):
+        assert not extra or setup.has_option("options.extras_require", extra), extra
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -452,6 +452,11 @@ def test_destroy_after_regenerate_ends_the_old_record(site, browser):
 # Its cookie.
 
 
+def test_what_is_no_setting_of_its_cookie_cannot_be_set(browser):
+    with browser.request() as session, pytest.raises(AttributeError, match="maxAge"):
+        session.cookie.maxAge = 600  # express-session's name
+
+
 def test_its_cookie_has_the_manager_s_settings_until_it_has_its_own():
     site = Site(cookie={"max_age": 600, "path": "/app"})
     with site.browser().request() as session:

@@ -212,6 +212,8 @@ def test_a_middleware_makes_a_manager_of_its_options_or_takes_one(site):
         SessionMiddleware(app, site.manager, name="id")
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         SessionMiddleware(app, secret=SECRET, colour="red")
+    with pytest.raises(TypeError, match="name a store with store="):
+        SessionMiddleware(app, "memory://")
 
 
 def test_the_session_stands_in_the_environ_and_get_session_returns_it(site):

@@ -86,7 +86,7 @@ class Codec:
             except UnicodeEncodeError:
                 return _encode(_without_surrogates(_tagged_dict(data, 0)))
         except RefusedError as refused:
-            raise SerializationError(f"session{refused.path} cannot be stored: {refused.reason}") from None
+            raise SerializationError(str(refused)) from None
 
     def parse(self, text: bytes) -> dict[str, Any]:
         """Return the mapping that `dump` wrote, every value of the type it was.
@@ -179,6 +179,11 @@ class RefusedError(Exception):
         """Put a key before the way to the value."""
         self.path = f"[{key!r}]{self.path}"
         return self
+
+    def __str__(self) -> str:
+        """Return the sentence for people; of a long way the ends will do."""
+        path = self.path if len(self.path) <= 200 else f"{self.path[:100]}...{self.path[-97:]}"
+        return f"session{path} cannot be stored: {self.reason}"
 
 
 _PLAIN = frozenset({str, bool, type(None)})

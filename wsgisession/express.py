@@ -96,7 +96,7 @@ class ExpressCodec(Codec):
         try:
             return _written(_plain_dict(data, 0))
         except RefusedError as refused:
-            raise SerializationError(f"session{refused.path} cannot be stored: {refused.reason}") from None
+            raise SerializationError(str(refused)) from None
 
     def parse(self, text: bytes) -> dict[str, Any]:
         """Return the mapping that JSON text holds.

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from copy import copy
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cache
 from inspect import signature
 from typing import Any, Protocol
@@ -31,6 +32,17 @@ _COOKIE_SETTINGS = {
     "SESSION_COOKIE_PARTITIONED": "partitioned",
 }
 
+_KNOWN = frozenset(_SETTINGS) | _COOKIE_SETTINGS.keys()
+_KNOWN |= {"SESSION_COOKIE_NAME", "SESSION_COOKIE_PATH", "SESSION_COOKIE_SECURE", "SESSION_REFRESH_EACH_REQUEST"}
+
+# What is not mistyped, but looked for under another name.
+_ELSEWHERE = {
+    "SESSION_NAME": "SESSION_COOKIE_NAME",
+    "SESSION_COOKIE": "SESSION_COOKIE_SAMESITE or another of the cookie's",
+    "SESSION_COOKIE_MAX_AGE": "PERMANENT_SESSION_LIFETIME",
+    "SESSION_STORE_URL": "SESSION_STORE",
+}
+
 
 class App(Protocol):
     """What is asked of a Flask app. Subclasses may have these as attributes of their own, beside the configuration."""
@@ -48,6 +60,7 @@ def options_of(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
     :param given: options that go before the configuration.
     """
     config = app.config
+    _warn_of_mistyped(config)
     options: dict[str, Any] = {
         "secret": _secrets(app),
         "name": config["SESSION_COOKIE_NAME"],
@@ -56,6 +69,8 @@ def options_of(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
     }
     options.update({option: config[name] for name, option in _SETTINGS.items() if name in config})
     options.update(given)
+    if isinstance(given.get("cookie"), Mapping):  # what it leaves out is as it was configured
+        options["cookie"] = _cookie(config) | dict(given["cookie"])
     if app.testing or app.debug:
         options["secret"] = [_strengthened(secret) for secret in _several(options["secret"])]
     return options
@@ -64,6 +79,20 @@ def options_of(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
 def snapshot(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings, with lists and dicts copied, so that a change inside one shows in a comparison."""
     return {name: copy(value) if type(value) in (list, dict) else value for name, value in config.items()}
+
+
+def _warn_of_mistyped(config: Mapping[str, Any]) -> None:
+    """Log what is almost the name of a setting; Flask-Session's names, and others', are not like any."""
+    for name in config:
+        if str(name).startswith("SESSION_") and name not in _KNOWN and (meant := _meant(name)):
+            _warn_once(f"FlaskSessions has no setting {name}: was {meant} meant?")
+
+
+def _meant(name: str) -> str | None:
+    # Compared without what all have in common, which would make any two of them alike.
+    ends = {known.removeprefix("SESSION_"): known for known in _KNOWN}
+    alike = get_close_matches(name.removeprefix("SESSION_"), ends, n=1, cutoff=0.8)
+    return ends[alike[0]] if alike else _ELSEWHERE.get(name)
 
 
 def _cookie(config: Mapping[str, Any]) -> dict[str, Any]:

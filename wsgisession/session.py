@@ -413,7 +413,8 @@ class Session(MutableMapping[str, Any]):
             raise SessionGone("the session has ended, and one opened by its handle cannot start another")
         if self.is_sealed:
             raise HeadersSentError(
-                "a new session needs a cookie, but the headers have left; write to the session before the first chunk"
+                "a new session needs a cookie, but the headers have left; write to the session before the first chunk, "
+                "and with Flask's or Django's own sessions before the view returns"
             )
 
     def _identified(self) -> State:
@@ -446,10 +447,14 @@ class _Setting(Generic[T]):
 class SessionCookie:
     """The cookie settings of one session: the manager's, and what this session has of its own.
 
+    They are those of `CookieOptions`, by the same names, and each can be set.
+
     :param options: a `CookieOptions`.
     :param own: what differs from the manager's settings, by name.
     :param check: refuses options that do not go with the cookie's name.
     """
+
+    __slots__ = ("_check", "_now", "changed", "options", "own")  # so that a name that is no setting is an error
 
     max_age: _Setting[float | None] = _Setting()
     path: _Setting[str] = _Setting()

@@ -32,6 +32,8 @@ class SessionMiddleware:
     def __init__(self, app: WSGIApplication, manager: SessionManager | None = None, **options: Any) -> None:
         if manager is not None and options:
             raise TypeError("give SessionMiddleware a manager or options, not both")
+        if not isinstance(manager, SessionManager | None):
+            raise TypeError("the second argument of SessionMiddleware is a SessionManager; name a store with store=...")
         self.app = app
         self.manager = SessionManager(**options) if manager is None else manager
         self._is_lazy = self.manager.is_lazy

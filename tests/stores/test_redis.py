@@ -529,12 +529,13 @@ def test_what_is_refused_says_what_to_do(start_server, opened):
             f"redis://me:wrong-pw@{place}": "refuses the user or the password",
             f"redis://:wrong-pw@{place}": "refuses the user or the password",
             f"redis://poor:poor-pw@{place}": "forbids a command or a key",
+            f"redis://:hush-hush@{place}/99": "has no database of this number",
         }
         for url, words in urls.items():
             with pytest.raises(StoreError, match=words) as caught:
                 opened(url).load("the-handle", now=NOW, touch_after=0)
             shown = f"{caught.value}"
-            assert shown.startswith(f"redis://{place} ")
+            assert shown.startswith(f"redis://{place}")
             assert not re.search("pw|hush|the-handle", shown)
         with ExitStack() as stack:
             for _ in range(8):

@@ -51,6 +51,7 @@ _COMPLAINTS = {
     ("NOAUTH", "WRONGPASS", "Authentication"): "refuses the user or the password: correct them in the store's URL",
     ("max number of clients",): "takes no more connections: raise its maxclients, or lower the store's max_connections",
     ("No connection available",): "has all the store's connections in use: raise its max_connections",
+    ("DB index is out of range",): "has no database of this number: correct that in the store's URL",
     ("No Sentinel knows",): "has no master by the name of its service: correct that in the store's URL",
 }
 
