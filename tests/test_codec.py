@@ -233,7 +233,7 @@ def test_of_a_long_way_to_a_value_the_ends_are_told(data):
         b'{"a":{"~timedelta":[1,2,3,4,5,6,7,8]}}',
         b'{"a":"\xff"}',
         b'{"a":1' + b"0" * 5000 + b"}",
-        b'{"a":' * 5000 + b"1" + b"}" * 5000,
+        b'{"a":' * 200_000 + b"1" + b"}" * 200_000,
         b'{"a":' + b'{"~tuple":[' * 900 + b"]}" * 900 + b"}",
     ],
     ids=lambda text: repr(text[:40]),

@@ -61,14 +61,10 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 def containers(value: dict[str, Any] | list[Any]) -> dict[int, Any]:
-    """Return every dict and list inside one, itself included, by identity."""
-    found: dict[int, Any] = {}
-    _collect(value, found)
-    return found
-
-
-def _collect(value: dict[str, Any] | list[Any], found: dict[int, Any]) -> None:
-    found[id(value)] = value
-    for item in value.values() if type(value) is dict else value:
-        if type(item) is dict or type(item) is list:
-            _collect(item, found)
+    """Return every dict and list inside one, itself included, by identity. However deep: nothing calls itself here."""
+    found = [value]
+    for one in found:  # it grows as it is walked
+        for item in one.values() if type(one) is dict else one:
+            if type(item) is dict or type(item) is list:
+                found.append(item)
+    return {id(one): one for one in found}

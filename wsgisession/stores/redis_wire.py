@@ -149,9 +149,7 @@ class _Socket:
 
     def has_input(self) -> bool:
         """Tell whether there is something to read: between two calls, the end of the connection or a stray answer."""
-        if self._poll is not None:
-            return bool(self._poll.poll(0))
-        return bool(select.select([self._sock], [], [], 0)[0])
+        return bool(self._poll.poll(0) if self._poll is not None else select.select([self._sock], [], [], 0)[0])
 
 
 class _Bounded(AbstractConnection):
