@@ -376,6 +376,7 @@ def become(session, user):
     [
         become,
         lambda session, user: (become(session, user), session.save()),
+        lambda session, user: (become(session, user), session.save(), session.reload()),
         lambda session, user: session.transaction(lambda session: become(session, user)),
         lambda session, user: (become(session, user), session.regenerate()),
         lambda session, user: (become(session, user), session.save(), session.regenerate()),

@@ -441,6 +441,14 @@ def test_logout_clears_the_site_s_data_on_request(browser, clear):
     assert browser.cookie == ""
 
 
+def test_logout_clears_the_site_s_data_also_where_the_session_had_ended(site, browser):
+    """SECURITY 32."""
+    site.manager.revoke(browser.handle)
+    with browser.request() as session:
+        session.logout(clear_site_data=True)
+    assert browser.reply.clear_site_data
+
+
 def test_destroy_after_regenerate_ends_the_old_record(site, browser):
     with browser.request() as session:
         session.regenerate()

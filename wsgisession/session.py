@@ -85,7 +85,15 @@ class State:
     def is_only_read(self) -> bool:
         """Whether the app did nothing but read, and nothing else is due: what most requests do."""
         return self.origin is not Origin.FORGED and not (
-            self.exposed or self.cookie or self.moved or self.ended or self.renewing or self.resend or self.unsent
+            self.exposed
+            or self.cookie
+            or self.moved
+            or self.ended
+            or self.renewing
+            or self.resend
+            or self.unsent
+            or self.clear_site_data
+            or (self.record is not None and self.record.user_id != self.arrived_as)
         )
 
     @property
