@@ -172,7 +172,8 @@ class Lifecycle:
 
     def destroy(self, state: State) -> None:
         """End the session's records, and make the state that of a new session."""
-        known_to_client = state.origin in (Origin.LOADED, Origin.UNKNOWN) and not state.unsent
+        made_here = state.record is not None or bool(state.superseded)
+        known_to_client = state.origin is Origin.LOADED or (state.origin is Origin.UNKNOWN and not made_here)
         for handle, version in self._records_of(state):
             if self._records.end_session(handle, version=version):
                 state.ended = state.ended or known_to_client
