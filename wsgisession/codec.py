@@ -25,6 +25,7 @@ _MARK = "~"
 _MARK_IN_TEXT = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
 _MAX_DEPTH = 100
 _MAX_INT_BITS = 10_000
+_WIDEST = 10_000
 _UNREADABLE = (
     msgspec.MsgspecError,
     ValueError,
@@ -187,6 +188,8 @@ def _is_plain(data: dict[Any, Any]) -> bool:
     for depth in range(_MAX_DEPTH + 1):
         deeper: list[Any] = []
         for value in level:
+            if len(deeper) > _WIDEST:  # what contains itself may double with each level: the slow path sees it at once
+                return False
             items = value
             if type(value) is dict:
                 for key in value:
