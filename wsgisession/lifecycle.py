@@ -12,7 +12,7 @@ from .decisions import Write
 from .errors import SessionGone
 from .events import Events
 from .merge import adopt, merge
-from .records import Records
+from .records import Records, user_text
 from .replies import CookieWriter
 from .session import Origin, SessionCookie, State, Visit, first_user
 from .signing import IDSigner
@@ -98,6 +98,10 @@ class Lifecycle:
         if state.user is None or state.user[0] != user_id:
             state.user = (user_id, self._user_loader(user_id))
         return state.user[1]
+
+    def arrived_as(self, user_id: Any, state: State) -> bool:
+        """Tell whether the session was this user's when it was found, by any text that the index may hold."""
+        return state.arrived_as in self._codec.index_texts(user_text(user_id))
 
     def new_cookie(self, state: State) -> SessionCookie:
         """Return the session's own cookie settings."""

@@ -129,6 +129,9 @@ class Keeper(Protocol):
     def user(self, state: State) -> Any:
         """Return the user that the app's loader knows."""
 
+    def arrived_as(self, user_id: Any, state: State) -> bool:
+        """Tell whether the session was this user's when it was found."""
+
     def new_cookie(self, state: State) -> SessionCookie:
         """Return the session's own cookie settings."""
 
