@@ -262,7 +262,6 @@ def test_what_a_view_holds_of_the_session_goes_on_after_a_merge(engine, write):
     assert dict(SessionStore(mine.session_key).items()) == {"cart": ["tea", "milk"], "more": 2, "other": 1}
 
 
-
 def test_what_others_wrote_before_the_key_was_cycled_is_carried_over(engine):
     session = SessionStore()
     session["base"] = 1

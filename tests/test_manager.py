@@ -980,6 +980,16 @@ def test_a_login_stands_whatever_another_request_did_to_the_user_meanwhile(site,
     assert browser.data == {"user_id": 7, "roles": ["admin"], "n": 1}
 
 
+def test_a_login_takes_nothing_of_what_the_user_before_had_in_its_place(site):
+    browser = site.browser()
+    browser.put(user_id=6, rights={"delete": True})
+    mine, theirs = browser.open(), browser.twin()
+    mine.login(7, rights={"read": True})
+    theirs.put(seen=1)
+    browser.end(mine)
+    assert browser.data == {"user_id": 7, "rights": {"read": True}, "seen": 1}
+
+
 def test_what_the_app_removes_after_a_login_does_not_come_back_from_others(site):
     browser = logged_in(site, 7, roles=["admin"])
     again, other = browser.open(), browser.twin()
