@@ -12,11 +12,11 @@ from .decisions import Write
 from .errors import SessionGone
 from .events import Events
 from .merge import adopt, merge
-from .records import Records, user_text
+from .records import GONE, Records, user_text
 from .replies import CookieWriter
 from .session import Origin, SessionCookie, State, Visit, first_user
 from .signing import IDSigner
-from .succession import GONE, Succession, handle_of, stored_of
+from .succession import Succession, handle_of, stored_of
 from .timeouts import Timeouts
 
 T = TypeVar("T")
@@ -132,9 +132,10 @@ class Lifecycle:
 
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
-        record = state.record
-        ttl = self._records.ttl(self._content(state, None))
-        idle = self._clock() + ttl if record is None else record.expires_at
+        if state.record is None:
+            idle = self._clock() + self._records.ttl(self._content(state, None))
+        else:
+            idle = state.record.expires_at
         return float(min(idle, self._records.deadline(state.content)))
 
     def save(self, state: State) -> None:

@@ -31,7 +31,7 @@ from .options import (
     timeouts_for,
     user_keys,
 )
-from .records import Records
+from .records import GONE, Records
 from .replies import CookieWriter
 from .session import Session, State, first_user
 from .signing import parse_secrets
@@ -376,7 +376,7 @@ class SessionManager:
         state.leave_unwritten()
         self._events.emit("gone", state.handle, detail="it ended while the request ran; nothing was written")
         if self._on_gone == "raise":
-            raise SessionGone("the session was destroyed, revoked or expired while this request ran")
+            raise SessionGone(GONE)
 
     def _end_oldest(self, state: State) -> None:
         """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order.

@@ -19,6 +19,8 @@ from .timeouts import Timeouts
 
 T = TypeVar("T")
 
+GONE = "the session was destroyed, revoked or expired while this request ran"
+
 _LONGEST_USER = 1024
 _MOST_PASSES = 10
 
@@ -154,7 +156,7 @@ class Records:
                 return stored
             theirs = self.load(base.handle, restart=False)
             if theirs is None:
-                raise SessionGone("the session was destroyed, revoked or expired while this request ran")
+                raise SessionGone(GONE)
             mine = msgspec.structs.replace(
                 self.settled(base, mine, theirs=theirs), nonces=(*base.nonces, *theirs.nonces)
             )

@@ -299,7 +299,7 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def expires_at(self) -> datetime:
-        """When the session ends unless it is used: the idle timeout from now, at most the absolute timeout."""
+        """When the session ends unless it is used: idle since `last_seen_at`, or by the absolute timeout before."""
         return as_datetime(self.keeper.expiry(self._accessed()))
 
     # What the app can ask for.

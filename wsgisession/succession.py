@@ -19,7 +19,7 @@ from .content import Content, Loaded, Renewed
 from .errors import ConfigurationError, SessionGone, StoreError
 from .events import Events
 from .merge import adopt, merge
-from .records import Records
+from .records import GONE, Records
 from .session import State
 from .signing import IDSigner
 from .timeouts import Timeouts
@@ -27,8 +27,6 @@ from .timeouts import Timeouts
 _ID_BYTES = 32
 _MOST_CLASHES = 8
 _STALE_IS_NOTICED_FOR = 3600.0
-
-GONE = "the session was destroyed, revoked or expired while this request ran"
 
 
 class Succession:
