@@ -990,6 +990,15 @@ def test_a_login_takes_nothing_of_what_the_user_before_had_in_its_place(site):
     assert browser.data == {"user_id": 7, "rights": {"read": True}, "seen": 1}
 
 
+def test_a_login_that_was_reloaded_away_brings_no_ended_session_back(site, browser):
+    session = browser.open()
+    session.login(7)
+    session.reload()
+    site.manager.revoke(browser.handle)
+    browser.end(session)
+    assert site.store.handles == set()
+
+
 def test_what_the_app_removes_after_a_login_does_not_come_back_from_others(site):
     browser = logged_in(site, 7, roles=["admin"])
     again, other = browser.open(), browser.twin()
@@ -1521,3 +1530,12 @@ def test_a_session_that_the_app_dropped_is_kept_or_destroyed(unset):
         session["n"] = 2
     assert twin.data.get("n") == (1 if unset == "keep" else None)
     assert bool(browser.cookie) is (unset == "keep")
+
+
+@pytest.mark.parametrize("unset", ["keep", "destroy"])
+def test_a_session_that_the_app_ended_before_it_dropped_it_leaves_the_browser(unset):
+    browser = filled(Site(unset=unset), a=1)
+    session = browser.open()
+    session.logout(clear_site_data=True)
+    browser.end(session, dropped=True)
+    assert (browser.cookie, browser.reply.clear_site_data) == ("", True)

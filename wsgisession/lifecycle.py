@@ -165,6 +165,7 @@ class Lifecycle:
             self._succession.moved_along(state, loaded)
         else:
             state.superseded, state.content = (*state.superseded[:-1], loaded), loaded.content
+            state.authenticated, state.granted = False, frozenset()
 
     def touch(self, state: State) -> bool:
         """Restart the idle timeout in the store; False where no record is there."""

@@ -219,7 +219,7 @@ class SessionManager:
         :raises StoreError: where the store failed; the response must not be a success then.
         """
         state = session.state
-        if dropped and self._unset == "keep":
+        if dropped and self._unset == "keep" and not (state and state.ended):
             return self._reply_unwritten(state)
         if state is None:
             if not (dropped or self._wants_touch(session)):
@@ -370,7 +370,7 @@ class SessionManager:
         state.leave_unwritten()
         if self._is_express:
             self.lifecycle.forsake(state)
-        return Reply(vary=state.accessed)
+        return Reply(vary=state.accessed, clear_site_data=state.clear_site_data)
 
     def _note_gone(self, state: State) -> None:
         state.leave_unwritten()
