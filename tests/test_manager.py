@@ -1234,6 +1234,20 @@ def test_parallel_requests_of_an_old_id_all_write_to_the_renewed_session():
     assert len(twins[0].data) == 7
 
 
+def test_a_late_answer_does_not_bring_the_old_id_back_to_a_browser_that_has_the_renewed_one():
+    site = Site(rolling=True, renewal_timeout=100)
+    browser = filled(site)
+    site.clock += 99
+    late = browser.twin()
+    session = late.open()
+    assert session["n"] == 1
+    site.clock += 1
+    with browser.request():
+        pass
+    assert browser.cookie != late.cookie
+    assert late.end(session).set_cookie is None
+
+
 # Cookies that nobody can use.
 
 

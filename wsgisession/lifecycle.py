@@ -168,8 +168,10 @@ class Lifecycle:
             state.authenticated, state.granted = False, frozenset()
 
     def touch(self, state: State) -> bool:
-        """Restart the idle timeout in the store; False where no record is there."""
+        """Restart the idle timeout in the store; False where no record is there, or its ID was renewed meanwhile."""
         if state.record is None or not self._records.touch(handle_of(state), state.content):
+            return False
+        if self._timeouts.renewal is not None and self._records.is_renewed(handle_of(state)):
             return False
         ttl = self._records.ttl(state.content)
         state.record = msgspec.structs.replace(state.record, ttl=ttl, expires_at=self._clock() + ttl)

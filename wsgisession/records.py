@@ -234,6 +234,10 @@ class Records:
         """Restart the idle timeout of a live record; False where there is none."""
         return self._ask(self.store.touch, handle, ttl=self.ttl(content), now=self._clock())
 
+    def is_renewed(self, handle: str) -> bool:
+        """Tell whether nothing but the way to a new ID stands under the handle."""
+        return isinstance(self.find(handle, restart=False), Renewed)
+
     def ttl(self, content: Content) -> float:
         """Return the idle timeout of a session with these cookie settings of its own."""
         own = content.cookie

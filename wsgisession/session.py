@@ -151,7 +151,7 @@ class Keeper(Protocol):
         """Read the session again."""
 
     def touch(self, state: State) -> bool:
-        """Restart the idle timeout in the store; False where no record is there."""
+        """Restart the idle timeout in the store; False where no record is there, or its ID was renewed meanwhile."""
 
     def destroy(self, state: State) -> None:
         """End the record, and make the state that of a new session."""

@@ -99,7 +99,7 @@ class Succession:
             while not self._ended(state, base):
                 theirs = self._records.load(base.handle, restart=False)
                 if theirs is None:
-                    led_nowhere = isinstance(self._records.find(base.handle, restart=False), Renewed)
+                    led_nowhere = self._records.is_renewed(base.handle)
                     if not self._records.end(base.handle) or led_nowhere:  # else it was there, but undecodable
                         self._outlive(state, base)
                     return
