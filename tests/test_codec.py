@@ -6,6 +6,7 @@ import enum
 import math
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -68,6 +69,18 @@ def test_every_value_comes_back_as_it_was_at_any_depth(data):
 def test_what_came_back_is_written_as_it_was_written_first(data):
     text = CODEC.dump(data)
     assert CODEC.dump(CODEC.parse(text)) == text
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(keys, plain, max_size=4))
+def test_plain_data_have_the_same_text_beside_a_value_that_is_not(data):
+    assert CODEC.dump({"data": data, "typed": ()}) == CODEC.dump({"data": data})[:-1] + b',"typed":{"~tuple":[]}}'
 
 
 @pytest.mark.parametrize(
@@ -190,6 +203,19 @@ def test_a_value_that_contains_itself_is_refused():
     data["a"].append(data)
     with pytest.raises(SerializationError, match="contains itself"):
         CODEC.dump(data)
+
+
+def test_a_tree_whose_nodes_know_their_parent_is_refused_at_once():
+    root: dict[str, Any] = {"children": [{}, {}]}
+    for child in root["children"]:
+        child["parent"] = root
+    with pytest.raises(SerializationError, match=r"session\['root'\]\['children'\]\[0\]\['parent'\].* contains itself"):
+        CODEC.dump({"root": root})
+
+
+def test_many_lists_beside_each_other_are_written_as_they_are():
+    data = {"rows": [[[row]] for row in range(20_001)]}
+    assert CODEC.parse(CODEC.dump(data)) == data
 
 
 @pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"k": x}, lambda x: (x,), lambda x: frozenset({x})])

@@ -246,6 +246,22 @@ def test_two_requests_that_change_different_keys_both_stay(engine):
     assert dict(SessionStore(first.session_key).items()) == {"base": 1, "one": 1, "two": 2}
 
 
+@pytest.mark.parametrize("write", ["save", "cycle_key"])
+def test_what_a_view_holds_of_the_session_goes_on_after_a_merge(engine, write):
+    first = SessionStore()
+    first["cart"] = ["tea"]
+    first.save()
+    mine, theirs = SessionStore(first.session_key), SessionStore(first.session_key)
+    cart = mine["cart"]
+    theirs["other"] = 1
+    theirs.save()
+    mine["more"] = 2
+    getattr(mine, write)()
+    cart.append("milk")
+    mine.save()
+    assert dict(SessionStore(mine.session_key).items()) == {"cart": ["tea", "milk"], "more": 2, "other": 1}
+
+
 def test_what_others_wrote_before_the_key_was_cycled_is_carried_over(engine):
     session = SessionStore()
     session["base"] = 1

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from wsgisession import ConfigurationError, SerializationError, SessionManager
 from wsgisession.content import Content
 from wsgisession.cookies import CookieOptions
-from wsgisession.express import RESERVED, ExpressCodec
+from wsgisession.express import CLIENT, RESERVED, ExpressCodec
 from wsgisession.stores import Record
 
 NOW = 2_000_000_000.5
@@ -49,12 +49,15 @@ json_like = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key not in RESERVED), json_like, max_size=5))
+json_objects = st.dictionaries(st.text().filter(lambda key: key not in RESERVED | {CLIENT}), json_like, max_size=5)
+
+
+@given(json_objects)
 def test_what_json_holds_comes_back(data):
     assert again(data) == data
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key not in RESERVED), json_like, max_size=5))
+@given(json_objects)
 def test_a_text_says_the_same_as_itself_in_another_order(data):
     made = codec()
     assert made.same(made.dump(data), made.dump(dict(reversed(data.items()))))
@@ -115,6 +118,12 @@ def test_what_contains_itself_is_refused():
     loop.append(loop)
     with pytest.raises(SerializationError, match="contains itself"):
         codec().dump({"loop": loop})
+
+
+@pytest.mark.parametrize(("key", "dates"), [("_wsgisession_client", False), ("_created", True)])
+def test_a_key_of_what_stands_beside_the_data_is_refused(key, dates):
+    with pytest.raises(SerializationError, match="taken"):
+        codec(dates=dates).dump({key: None})
 
 
 @pytest.mark.parametrize("key", ["cookie", "id", "save", "constructor", "__proto__"])

@@ -164,13 +164,31 @@ def test_a_second_click_on_the_login_button_is_not_logged_out():
     assert [client.get("/me").text, first.get("/me").text] == ["ada", "ada"]
 
 
-def test_the_id_stays_while_the_user_does(store_url):
-    app, sessions = login_app(SESSION_STORE=store_url)
+def test_a_login_that_the_view_saves_gets_a_new_session_id_too():
+    app, _ = login_app()
+    client = app.test_client()
+
+    @app.get("/login-and-save")
+    def login_and_save() -> str:
+        flask_login.login_user(User("ada"))
+        session.save()
+        return "welcome"
+
+    client.get("/put?cart=1")
+    planted = cookie_of(client)
+    client.get("/login-and-save")
+    assert cookie_of(client) != planted
+    assert client.get("/me").text == "ada"
+
+
+@pytest.mark.parametrize("options", [{}, {"SESSION_ENCRYPTION_KEY": bytes(32)}], ids=["plain", "encrypted"])
+def test_the_id_stays_while_the_user_does(store_url, options):
+    app, sessions = login_app(SESSION_STORE=store_url, **options)
     client = app.test_client()
     for path in ("/put?a=1", "/login/ada"):
         client.get(path)
         first = cookie_of(client)
-        client.get("/put?a=2")
+        client.get("/put", query_string={"after": path})
         client.get("/confirm")
         assert cookie_of(client) == first
     sessions.manager.close()

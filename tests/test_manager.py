@@ -376,6 +376,7 @@ def become(session, user):
     [
         become,
         lambda session, user: (become(session, user), session.save()),
+        lambda session, user: (become(session, user), session.save(), session.reload()),
         lambda session, user: session.transaction(lambda session: become(session, user)),
         lambda session, user: (become(session, user), session.regenerate()),
         lambda session, user: (become(session, user), session.save(), session.regenerate()),
@@ -979,6 +980,25 @@ def test_a_login_stands_whatever_another_request_did_to_the_user_meanwhile(site,
     assert browser.data == {"user_id": 7, "roles": ["admin"], "n": 1}
 
 
+def test_a_login_takes_nothing_of_what_the_user_before_had_in_its_place(site):
+    browser = site.browser()
+    browser.put(user_id=6, rights={"delete": True})
+    mine, theirs = browser.open(), browser.twin()
+    mine.login(7, rights={"read": True})
+    theirs.put(seen=1)
+    browser.end(mine)
+    assert browser.data == {"user_id": 7, "rights": {"read": True}, "seen": 1}
+
+
+def test_a_login_that_was_reloaded_away_brings_no_ended_session_back(site, browser):
+    session = browser.open()
+    session.login(7)
+    session.reload()
+    site.manager.revoke(browser.handle)
+    browser.end(session)
+    assert site.store.handles == set()
+
+
 def test_what_the_app_removes_after_a_login_does_not_come_back_from_others(site):
     browser = logged_in(site, 7, roles=["admin"])
     again, other = browser.open(), browser.twin()
@@ -1212,6 +1232,20 @@ def test_parallel_requests_of_an_old_id_all_write_to_the_renewed_session():
         twin.end(session)
     assert {twin.cookie for twin in twins} == {twins[0].cookie}
     assert len(twins[0].data) == 7
+
+
+def test_a_late_answer_does_not_bring_the_old_id_back_to_a_browser_that_has_the_renewed_one():
+    site = Site(rolling=True, renewal_timeout=100)
+    browser = filled(site)
+    site.clock += 99
+    late = browser.twin()
+    session = late.open()
+    assert session["n"] == 1
+    site.clock += 1
+    with browser.request():
+        pass
+    assert browser.cookie != late.cookie
+    assert late.end(session).set_cookie is None
 
 
 # Cookies that nobody can use.
@@ -1510,3 +1544,12 @@ def test_a_session_that_the_app_dropped_is_kept_or_destroyed(unset):
         session["n"] = 2
     assert twin.data.get("n") == (1 if unset == "keep" else None)
     assert bool(browser.cookie) is (unset == "keep")
+
+
+@pytest.mark.parametrize("unset", ["keep", "destroy"])
+def test_a_session_that_the_app_ended_before_it_dropped_it_leaves_the_browser(unset):
+    browser = filled(Site(unset=unset), a=1)
+    session = browser.open()
+    session.logout(clear_site_data=True)
+    browser.end(session, dropped=True)
+    assert (browser.cookie, browser.reply.clear_site_data) == ("", True)

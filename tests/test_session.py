@@ -441,12 +441,40 @@ def test_logout_clears_the_site_s_data_on_request(browser, clear):
     assert browser.cookie == ""
 
 
+def test_logout_clears_the_site_s_data_also_where_the_session_had_ended(site, browser):
+    """SECURITY 32."""
+    site.manager.revoke(browser.handle)
+    with browser.request() as session:
+        session.logout(clear_site_data=True)
+    assert browser.reply.clear_site_data
+
+
 def test_destroy_after_regenerate_ends_the_old_record(site, browser):
     with browser.request() as session:
         session.regenerate()
         session.destroy()
     assert site.store.handles == set()
     assert browser.cookie == ""
+
+
+def test_destroy_after_a_new_id_was_saved_expires_the_cookie_of_the_old_one(site, browser):
+    with browser.request() as session:
+        session.login(7)
+        session.save()
+        session.destroy()
+    assert site.store.handles == set()
+    assert browser.cookie == ""
+
+
+def test_a_cookie_whose_record_is_gone_is_left_alone_though_new_records_came_and_went(site, browser):
+    site.manager.revoke(browser.handle)
+    with browser.request() as session:
+        session["a"] = 1
+        session.save()
+        session.regenerate()
+        session.destroy()
+    assert site.store.handles == set()
+    assert browser.reply.set_cookie is None  # a late request's: the browser may have a newer one
 
 
 # Its cookie.

@@ -25,6 +25,7 @@ _MARK = "~"
 _MARK_IN_TEXT = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
 _MAX_DEPTH = 100
 _MAX_INT_BITS = 10_000
+_WIDEST = 10_000
 _UNREADABLE = (
     msgspec.MsgspecError,
     ValueError,
@@ -82,9 +83,9 @@ class Codec:
         """
         try:
             try:
-                return _encode(data if _is_plain(data) else _tagged_dict(data, 0))
+                return _encode(data if _is_plain(data) else written_dict(data, 0, _tagged))
             except UnicodeEncodeError:
-                return _encode(_without_surrogates(_tagged_dict(data, 0)))
+                return _encode(_without_surrogates(written_dict(data, 0, _tagged)))
         except RefusedError as refused:
             raise SerializationError(str(refused)) from None
 
@@ -186,6 +187,9 @@ class RefusedError(Exception):
         return f"session{path} cannot be stored: {self.reason}"
 
 
+Write = Callable[[Any, int], Any]
+"""Returns a value, found at some depth, as JSON can hold it."""
+
 _PLAIN = frozenset({str, bool, type(None)})
 
 
@@ -198,6 +202,8 @@ def _is_plain(data: dict[Any, Any]) -> bool:
     for depth in range(_MAX_DEPTH + 1):
         deeper: list[Any] = []
         for value in level:
+            if len(deeper) > _WIDEST:  # what contains itself may double with each level: the slow path sees it at once
+                return False
             items = value
             if type(value) is dict:
                 for key in value:
@@ -233,10 +239,10 @@ def _tagged(value: Any, depth: int) -> Any:
             raise RefusedError(f"an int of more than {_MAX_INT_BITS} bits")
         return value
     if kind is dict:
-        tagged = _tagged_dict(value, depth + 1)
+        tagged = written_dict(value, depth + 1, _tagged)
         return {"~dict": tagged} if len(tagged) == 1 and next(iter(tagged))[:1] == _MARK else tagged
     if kind is list:
-        return _tagged_items(value, depth + 1)
+        return written_items(value, depth + 1, _tagged)
     if kind is float:
         return value if isfinite(value) else {"~float": repr(value)}
     write = _WRITE.get(kind)
@@ -245,28 +251,36 @@ def _tagged(value: Any, depth: int) -> Any:
     return write(value, depth + 1)
 
 
-def _tagged_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+def written_dict(value: dict[Any, Any], depth: int, write: Write) -> dict[str, Any]:
+    """Return the dict with its values as ``write`` returns them.
+
+    :raises RefusedError: for a key that is no str, a depth that is too much, and whatever ``write`` refuses.
+    """
     _check_depth(depth)
-    tagged = {}
+    written = {}
     for key, item in value.items():
         if type(key) is not str:
             raise RefusedError(f"the key {key!r} is not a str")
         try:
-            tagged[key] = item if type(item) in _PLAIN else _tagged(item, depth)
+            written[key] = item if type(item) in _PLAIN else write(item, depth)
         except RefusedError as refused:
             raise refused.inside(key) from None
-    return tagged
+    return written
 
 
-def _tagged_items(value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
+def written_items(value: list[Any] | tuple[Any, ...], depth: int, write: Write) -> list[Any]:
+    """Return a list of the items as ``write`` returns them.
+
+    :raises RefusedError: for a depth that is too much, and whatever ``write`` refuses.
+    """
     _check_depth(depth)
-    tagged = []
+    written = []
     for index, item in enumerate(value):
         try:
-            tagged.append(item if type(item) in _PLAIN else _tagged(item, depth))
+            written.append(item if type(item) in _PLAIN else write(item, depth))
         except RefusedError as refused:
             raise refused.inside(index) from None
-    return tagged
+    return written
 
 
 def _check_depth(depth: int) -> None:
@@ -315,8 +329,8 @@ def _base64(value: bytes) -> str:
     return b64encode(value).decode()
 
 
-_WRITE: dict[type, Callable[[Any, int], Any]] = {
-    tuple: lambda value, depth: {"~tuple": _tagged_items(value, depth)},
+_WRITE: dict[type, Write] = {
+    tuple: lambda value, depth: {"~tuple": written_items(value, depth, _tagged)},
     set: lambda value, depth: {"~set": _tagged_set(value, depth)},
     frozenset: lambda value, depth: {"~frozenset": _tagged_set(value, depth)},
     bytes: lambda value, _: {"~bytes": _base64(value)},

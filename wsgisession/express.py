@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from .codec import Codec, RefusedError
+from .codec import Codec, RefusedError, written_dict, written_items
 from .content import Content, Renewed
 from .cookies import CookieOptions
 from .errors import SerializationError
@@ -53,7 +53,6 @@ CREATED = "_created"
 CLIENT = "_wsgisession_client"
 """The key of the IP address and the user agent, for ``track_client``."""
 
-_MAX_DEPTH = 100
 _SAFE = 2**53
 _HUGE = 1e21  # from where on JavaScript writes an exponent
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -84,7 +83,7 @@ class ExpressCodec(Codec):
     def __init__(self, *, max_size: int, options: CookieOptions, dates: bool, clock: Callable[[], float]) -> None:
         super().__init__(max_size=max_size)
         self._options, self._dates, self._clock = options, dates, clock
-        self._taken = RESERVED | {CREATED} if dates else RESERVED
+        self._taken = RESERVED | ({CLIENT, CREATED} if dates else {CLIENT})
 
     def dump(self, data: dict[str, Any]) -> bytes:
         """Return the mapping as JSON text.
@@ -92,9 +91,9 @@ class ExpressCodec(Codec):
         :raises SerializationError: naming the key path of a value that JSON cannot hold, or that Node.js would change.
         """
         for key in data.keys() & self._taken:
-            raise SerializationError(f"session[{key!r}] cannot be stored: Express has taken the key; choose another")
+            raise SerializationError(f"session[{key!r}] cannot be stored: the format has taken the key; choose another")
         try:
-            return _written(_plain_dict(data, 0))
+            return _written(written_dict(data, 0, _plain))
         except RefusedError as refused:
             raise SerializationError(str(refused)) from None
 
@@ -221,9 +220,9 @@ def _plain(value: Any, depth: int) -> Any:
     if kind is float:
         return _plain_float(value)
     if kind is dict:
-        return _plain_dict(value, depth + 1)
+        return written_dict(value, depth + 1, _plain)
     if kind is list or kind is tuple:
-        return _plain_items(value, depth + 1)
+        return written_items(value, depth + 1, _plain)
     if kind is datetime:
         return iso(value)
     raise RefusedError(
@@ -249,35 +248,6 @@ def _plain_float(value: float) -> float:
     if not math.isfinite(value):
         raise RefusedError(f"JSON has no {value}")
     return whole(value) if abs(value) < _HUGE else value
-
-
-def _plain_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
-    _check_depth(depth)
-    plain = {}
-    for key, item in value.items():
-        if type(key) is not str:
-            raise RefusedError(f"the key {key!r} is not a str")
-        try:
-            plain[key] = _plain(item, depth)
-        except RefusedError as refused:
-            raise refused.inside(key) from None
-    return plain
-
-
-def _plain_items(value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
-    _check_depth(depth)
-    plain = []
-    for index, item in enumerate(value):
-        try:
-            plain.append(_plain(item, depth))
-        except RefusedError as refused:
-            raise refused.inside(index) from None
-    return plain
-
-
-def _check_depth(depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise RefusedError(f"it is nested more than {_MAX_DEPTH} levels deep, or contains itself")
 
 
 __all__ = ["CLIENT", "CREATED", "EXPRESS", "RESERVED", "ExpressCodec", "ExpressContent"]

@@ -359,10 +359,11 @@ def _follow_login(session: FlaskSession) -> None:
     `Session.login`, a session that has ended meanwhile, at a second click for one, does not swallow the login.
     """
     state = session.state
-    if state is None or state.record is None:
+    if state is None or state.record is None or state.unsent:
         return
     user = first_user(state.data, session.keeper.user_keys)
-    if user is not None and str(user) != state.record.user_id and session.is_modified:
+    was_saved = state.record.user_id != state.arrived_as
+    if user is not None and (was_saved or session.is_modified) and not session.keeper.arrived_as(user, state):
         session.regenerate()
         state.authenticated = True
 

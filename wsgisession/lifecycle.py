@@ -12,11 +12,11 @@ from .decisions import Write
 from .errors import SessionGone
 from .events import Events
 from .merge import adopt, merge
-from .records import Records
+from .records import GONE, Records, user_text
 from .replies import CookieWriter
 from .session import Origin, SessionCookie, State, Visit, first_user
 from .signing import IDSigner
-from .succession import GONE, Succession, handle_of, stored_of
+from .succession import Succession, handle_of, stored_of
 from .timeouts import Timeouts
 
 T = TypeVar("T")
@@ -99,6 +99,10 @@ class Lifecycle:
             state.user = (user_id, self._user_loader(user_id))
         return state.user[1]
 
+    def arrived_as(self, user_id: Any, state: State) -> bool:
+        """Tell whether the session was this user's when it was found, by any text that the index may hold."""
+        return state.arrived_as in self._codec.index_texts(user_text(user_id))
+
     def new_cookie(self, state: State) -> SessionCookie:
         """Return the session's own cookie settings."""
         own = state.content.cookie or {}
@@ -128,9 +132,10 @@ class Lifecycle:
 
     def expiry(self, state: State) -> float:
         """Return when the session ends unless it is used, in seconds since the epoch."""
-        record = state.record
-        ttl = self._records.ttl(self._content(state, None))
-        idle = self._clock() + ttl if record is None else record.expires_at
+        if state.record is None:
+            idle = self._clock() + self._records.ttl(self._content(state, None))
+        else:
+            idle = state.record.expires_at
         return float(min(idle, self._records.deadline(state.content)))
 
     def save(self, state: State) -> None:
@@ -160,10 +165,13 @@ class Lifecycle:
             self._succession.moved_along(state, loaded)
         else:
             state.superseded, state.content = (*state.superseded[:-1], loaded), loaded.content
+            state.authenticated, state.granted = False, frozenset()
 
     def touch(self, state: State) -> bool:
-        """Restart the idle timeout in the store; False where no record is there."""
+        """Restart the idle timeout in the store; False where no record is there, or its ID was renewed meanwhile."""
         if state.record is None or not self._records.touch(handle_of(state), state.content):
+            return False
+        if self._timeouts.renewal is not None and self._records.is_renewed(handle_of(state)):
             return False
         ttl = self._records.ttl(state.content)
         state.record = msgspec.structs.replace(state.record, ttl=ttl, expires_at=self._clock() + ttl)
@@ -172,7 +180,8 @@ class Lifecycle:
 
     def destroy(self, state: State) -> None:
         """End the session's records, and make the state that of a new session."""
-        known_to_client = state.origin in (Origin.LOADED, Origin.UNKNOWN) and not state.unsent
+        made_here = state.record is not None or bool(state.superseded)
+        known_to_client = state.origin is Origin.LOADED or (state.origin is Origin.UNKNOWN and not made_here)
         for handle, version in self._records_of(state):
             if self._records.end_session(handle, version=version):
                 state.ended = state.ended or known_to_client

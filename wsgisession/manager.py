@@ -31,7 +31,7 @@ from .options import (
     timeouts_for,
     user_keys,
 )
-from .records import Records
+from .records import GONE, Records
 from .replies import CookieWriter
 from .session import Session, State, first_user
 from .signing import parse_secrets
@@ -219,7 +219,7 @@ class SessionManager:
         :raises StoreError: where the store failed; the response must not be a success then.
         """
         state = session.state
-        if dropped and self._unset == "keep":
+        if dropped and self._unset == "keep" and not (state and state.ended):
             return self._reply_unwritten(state)
         if state is None:
             if not (dropped or self._wants_touch(session)):
@@ -370,13 +370,13 @@ class SessionManager:
         state.leave_unwritten()
         if self._is_express:
             self.lifecycle.forsake(state)
-        return Reply(vary=state.accessed)
+        return Reply(vary=state.accessed, clear_site_data=state.clear_site_data)
 
     def _note_gone(self, state: State) -> None:
         state.leave_unwritten()
         self._events.emit("gone", state.handle, detail="it ended while the request ran; nothing was written")
         if self._on_gone == "raise":
-            raise SessionGone("the session was destroyed, revoked or expired while this request ran")
+            raise SessionGone(GONE)
 
     def _end_oldest(self, state: State) -> None:
         """End the user's sessions beyond the limit, oldest first; of parallel logins each sees the same order.

@@ -19,6 +19,8 @@ from .timeouts import Timeouts
 
 T = TypeVar("T")
 
+GONE = "the session was destroyed, revoked or expired while this request ran"
+
 _LONGEST_USER = 1024
 _MOST_PASSES = 10
 
@@ -154,7 +156,7 @@ class Records:
                 return stored
             theirs = self.load(base.handle, restart=False)
             if theirs is None:
-                raise SessionGone("the session was destroyed, revoked or expired while this request ran")
+                raise SessionGone(GONE)
             mine = msgspec.structs.replace(
                 self.settled(base, mine, theirs=theirs), nonces=(*base.nonces, *theirs.nonces)
             )
@@ -231,6 +233,10 @@ class Records:
     def touch(self, handle: str, content: Content) -> bool:
         """Restart the idle timeout of a live record; False where there is none."""
         return self._ask(self.store.touch, handle, ttl=self.ttl(content), now=self._clock())
+
+    def is_renewed(self, handle: str) -> bool:
+        """Tell whether nothing but the way to a new ID stands under the handle."""
+        return isinstance(self.find(handle, restart=False), Renewed)
 
     def ttl(self, content: Content) -> float:
         """Return the idle timeout of a session with these cookie settings of its own."""

@@ -85,7 +85,15 @@ class State:
     def is_only_read(self) -> bool:
         """Whether the app did nothing but read, and nothing else is due: what most requests do."""
         return self.origin is not Origin.FORGED and not (
-            self.exposed or self.cookie or self.moved or self.ended or self.renewing or self.resend or self.unsent
+            self.exposed
+            or self.cookie
+            or self.moved
+            or self.ended
+            or self.renewing
+            or self.resend
+            or self.unsent
+            or self.clear_site_data
+            or (self.record is not None and self.record.user_id != self.arrived_as)
         )
 
     @property
@@ -121,6 +129,9 @@ class Keeper(Protocol):
     def user(self, state: State) -> Any:
         """Return the user that the app's loader knows."""
 
+    def arrived_as(self, user_id: Any, state: State) -> bool:
+        """Tell whether the session was this user's when it was found."""
+
     def new_cookie(self, state: State) -> SessionCookie:
         """Return the session's own cookie settings."""
 
@@ -140,7 +151,7 @@ class Keeper(Protocol):
         """Read the session again."""
 
     def touch(self, state: State) -> bool:
-        """Restart the idle timeout in the store; False where no record is there."""
+        """Restart the idle timeout in the store; False where no record is there, or its ID was renewed meanwhile."""
 
     def destroy(self, state: State) -> None:
         """End the record, and make the state that of a new session."""
@@ -288,7 +299,7 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def expires_at(self) -> datetime:
-        """When the session ends unless it is used: the idle timeout from now, at most the absolute timeout."""
+        """When the session ends unless it is used: idle since `last_seen_at`, or by the absolute timeout before."""
         return as_datetime(self.keeper.expiry(self._accessed()))
 
     # What the app can ask for.

@@ -19,7 +19,7 @@ from .content import Content, Loaded, Renewed
 from .errors import ConfigurationError, SessionGone, StoreError
 from .events import Events
 from .merge import adopt, merge
-from .records import Records
+from .records import GONE, Records
 from .session import State
 from .signing import IDSigner
 from .timeouts import Timeouts
@@ -27,8 +27,6 @@ from .timeouts import Timeouts
 _ID_BYTES = 32
 _MOST_CLASHES = 8
 _STALE_IS_NOTICED_FOR = 3600.0
-
-GONE = "the session was destroyed, revoked or expired while this request ran"
 
 
 class Succession:
@@ -101,7 +99,7 @@ class Succession:
             while not self._ended(state, base):
                 theirs = self._records.load(base.handle, restart=False)
                 if theirs is None:
-                    led_nowhere = isinstance(self._records.find(base.handle, restart=False), Renewed)
+                    led_nowhere = self._records.is_renewed(base.handle)
                     if not self._records.end(base.handle) or led_nowhere:  # else it was there, but undecodable
                         self._outlive(state, base)
                     return
@@ -132,24 +130,24 @@ class Succession:
         if not state.keeps_data:
             return
         mine = stored_of(state)
-        settled = self._records.settled(self._before_login(state, base), mine, theirs=theirs)
+        settled = self._records.settled(self._ungranted(state, base), mine, theirs=self._ungranted(state, theirs))
         take_over(state, self._records.replace(mine, msgspec.structs.replace(settled, handle=mine.handle)))
 
-    def _before_login(self, state: State, base: Loaded) -> Loaded:
-        """Return the base without what a login has set: it stands whatever others did to the same keys."""
+    def _ungranted(self, state: State, old: Loaded) -> Loaded:
+        """Return the old record without what a login has set: it stands alone, whatever was under the same keys."""
         granted = state.granted & state.data.keys()
         if not granted:
-            return base
-        data = {key: value for key, value in self._codec.parse(base.content.data).items() if key not in granted}
-        content = msgspec.structs.replace(base.content, data=self._codec.dump(data))
-        return msgspec.structs.replace(base, content=content)
+            return old
+        data = {key: value for key, value in self._codec.parse(old.content.data).items() if key not in granted}
+        content = msgspec.structs.replace(old.content, data=self._codec.dump(data))
+        return msgspec.structs.replace(old, content=content, data=data)
 
     def _outlive(self, state: State, base: Loaded) -> None:
         """Decide what becomes of a new ID whose old session was ended by somebody else."""
         if not state.authenticated:
             raise SessionGone(GONE)
         mine = stored_of(state)
-        data = merge(self._codec.parse(self._before_login(state, base).content.data), state.data, {})
+        data = merge(self._codec.parse(self._ungranted(state, base).content.data), state.data, {})
         fresh = msgspec.structs.replace(mine.content, data=self._codec.dump(data), created_at=self._clock())
         take_over(state, self._records.replace(mine, Loaded(mine.handle, None, fresh, data)))
 

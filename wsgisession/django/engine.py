@@ -33,6 +33,7 @@ class SessionStore(SessionBase):
             self._session_key = None
             return {}
         self._state = state
+        state.expose()  # to Django, which hands the data out as they are
         return state.data
 
     def exists(self, session_key: str | None) -> bool:
@@ -93,7 +94,7 @@ class SessionStore(SessionBase):
             return
         new: State = self._state
         assert old.handle is not None
-        new.moved = True
+        new.moved, new.containers = True, old.containers
         new.superseded = (Loaded(old.handle, old.record, old.content, {}),)
         try:
             get_manager().lifecycle.end_superseded(new)
