@@ -1,4 +1,7 @@
-"""What happened to sessions, told to the log and to whoever asked. No ID, secret or payload is ever in an event."""
+"""What happened to sessions, told to the log and to whoever asked. No secret or payload is ever in an event.
+
+Nor is a session ID, but with ``format="express"``, where it is the handle: what is logged is `SessionEvent.shown`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,12 @@ class SessionEvent:
 
     def __repr__(self) -> str:
         more = "".join(f" ({text})" for text in (self.reason, self.detail) if text)
-        return f"<SessionEvent {self.name}: {self._shown or self.handle or '-'}{more}>"
+        return f"<SessionEvent {self.name}: {self.shown or '-'}{more}>"
+
+    @property
+    def shown(self) -> str | None:
+        """What a log may say: the handle, or with ``format="express"``, where that is the session ID, its digest."""
+        return self._shown or self.handle
 
 
 Listener = Callable[[SessionEvent], object]
