@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
+from .codec import is_utf8
 from .cookies import LONGEST_LIFETIME, CookieOptions
 from .signing import IDSigner
 
@@ -87,7 +88,7 @@ class ExpressSigner(IDSigner):
 
     def is_handle(self, handle: object) -> bool:
         """Tell whether a record could stand under it."""
-        return isinstance(handle, str) and 0 < len(handle) <= _LONGEST_HANDLE
+        return isinstance(handle, str) and 0 < len(handle) <= _LONGEST_HANDLE and is_utf8(handle)
 
     def shown(self, handle: str) -> str:
         """Return a name for logs, which opens nothing."""

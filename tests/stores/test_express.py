@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from wsgisession import ConfigurationError
+from wsgisession import ConfigurationError, SessionManager
 from wsgisession.stores import Reader, Record, Store, in_layout_of_express, open_store
 
 DAY = 86_400.0
@@ -79,6 +79,23 @@ def test_what_is_not_there_is_none(store, now):
     assert store.touch("one", ttl=60.0, now=now) is False
     assert store.delete("one", now=now) is False
     assert store.find_user("7", now=now) == []
+
+
+@pytest.mark.parametrize("odd", ["\0", "a\0b", "Ünïcode ✓", "a:b*?[]", "x" * 4096])
+def test_an_odd_handle_is_only_not_there(store, now, odd):
+    store.create("a", record(), now=now)
+    assert store.load(odd, now=now, touch_after=0.0) is None
+    assert store.delete(odd, now=now) is False
+    assert store.load("a", now=now, touch_after=None)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udcff", "x" * 4097, ""])
+def test_text_that_is_no_handle_is_not_asked_for(redis_url, text):
+    manager = SessionManager(secret="for the tests, and long enough", format="express", store=redis_url)
+    assert manager.load(text) is None
+    assert manager.info(text) is None
+    assert manager.revoke(text) is False
+    manager.close()
 
 
 def store_version(store, now):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from .base import Reader, Record, Store, restart_is_due
 from .libpq import PGresult, number
@@ -61,6 +62,10 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Update the expiry of a live row."""
         return bool(self._run(self._sql.touch, handle, now, _expiry(ttl, now)).command_tuples)
+
+    def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
+        """Delete a live row, or only this version of it."""
+        return "\0" not in handle and super().delete(handle, now=now, version=version)
 
     def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
         """Read a user's live rows by their index."""
