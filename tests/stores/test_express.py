@@ -207,6 +207,52 @@ def test_expired_records_are_purged(by_the_clock, now):
 
 
 @pytest.fixture
+def redis_twice(redis_url) -> Iterator[tuple[Store, Store]]:
+    """Two processes' stores on one Redis."""
+    stores = [in_layout_of_express(open_store(redis_url), Reader(glance, KEYS)) for _ in range(2)]
+    yield stores[0], stores[1]
+    for store in stores:
+        store.close()
+
+
+def of_user(store, now):
+    return [handle for handle, _ in store.find_user("7", now=now)]
+
+
+def test_a_session_that_express_brought_back_is_found_again_when_it_is_used(redis_twice, now):
+    one, other = redis_twice
+    data = text(user_id=7).replace(b"60000", b"3600000")
+    one.create("one", Record(data, 3600.0, "7"), now=now)
+    assert other.delete_user("7", now=now) == ["one"]
+    with one._call():
+        one._client().execute("SET", one._key("one"), data, "EX", 3600)
+    assert one.load("one", now=now + 61, touch_after=None)
+    assert of_user(other, now) == ["one"]
+
+
+def test_who_looks_for_a_user_while_a_session_is_written_does_not_hide_it(redis_twice, now, monkeypatch):
+    one, other = redis_twice
+    evaluate = one._evaluate
+
+    def evaluate_late(script, key, *arguments, **options):
+        if key == one._key("one"):
+            assert of_user(other, now) == []
+        return evaluate(script, key, *arguments, **options)
+
+    monkeypatch.setattr(one, "_evaluate", evaluate_late)
+    assert one.create("one", record(user_id=7), now=now)
+    assert of_user(other, now) == ["one"]
+
+
+def test_a_longer_lifetime_keeps_the_session_in_its_users_set(redis_twice, now):
+    one, other = redis_twice
+    version = one.create("one", record(user_id=7), now=now).version
+    assert one.replace("one", Record(text(user_id=7, n=1), 3600.0, "7", version), now=now + 1)
+    other.create("two", record(user_id=7), now=now + 200)  # which takes out of the set what it held long enough
+    assert sorted(of_user(other, now)) == ["one", "two"]
+
+
+@pytest.fixture
 def postgresql(postgresql_url) -> Iterator[Store]:
     store = in_layout_of_express(open_store(postgresql_url), Reader(glance, KEYS))
     yield store
