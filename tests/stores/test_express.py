@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from bson import DatetimeMS
 
 from wsgisession import ConfigurationError, SessionManager
 from wsgisession.stores import Reader, Record, Store, in_layout_of_express, open_store
+from wsgisession.stores.mongodb_express import json_of, session_of
 
 DAY = 86_400.0
 KEYS = ("user_id", "_user_id", "_auth_user_id")
@@ -204,6 +206,36 @@ def test_expired_records_are_purged(by_the_clock, now):
     assert store.purge(now=now + 100, limit=2) == 2
     assert store.purge(now=now + 100) == 3
     assert [handle for handle, _ in store.scan(now=now + 100)] == ["live"]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (253_402_300_800_000, "+010000-01-01T00:00:00.000Z"),
+        (8_640_000_000_000_000, "+275760-09-13T00:00:00.000Z"),
+        (-8_640_000_000_000_000, "-271821-04-20T00:00:00.000Z"),
+        (-62_135_596_800_000, "0001-01-01T00:00:00.000Z"),
+        (-62_198_755_200_000, "-000001-01-01T00:00:00.000Z"),
+        (8_640_000_000_000_001, None),
+    ],
+)
+def test_any_date_of_javascripts_is_read_and_kept(milliseconds, said):
+    session = {"cookie": {}, "at": DatetimeMS(milliseconds)}
+    read = json.loads(json_of(session))
+    assert read["at"] == said
+    assert session_of(json.dumps({**read, "n": 1}).encode(), session)["at"] == DatetimeMS(milliseconds)
+
+
+@pytest.mark.parametrize(
+    "said", ["2026-13-01T00:00:00.000Z", "0000-01-01T00:00:00.000Z", "٢٠٢٦-01-01T00:00:00.000Z", "x"]
+)
+def test_a_text_where_a_date_was_is_one_or_stays_a_text(said):
+    session = {"cookie": {"expires": DatetimeMS(0)}, "at": DatetimeMS(0)}
+    written = session_of(json.dumps({"cookie": {"expires": said}, "at": said}).encode(), session)
+    assert written == {"cookie": {"expires": said}, "at": said}
 
 
 @pytest.fixture
