@@ -25,7 +25,8 @@ class SessionEvent:
 
     :param name: created, loaded, saved, merged, touched, regenerated, renewed, destroyed, revoked, expired, rejected,
         gone or store_error.
-    :param handle: the record's public name, or None where there is none.
+    :param handle: the record's public name, or None where there is none. With ``format="express"`` it is the session
+        ID, a secret; `shown` is what may be logged.
     :param at: when, as an aware datetime.
     :param reason: for ``rejected``: malformed, bad signature, unknown, stale (a renewed ID after its grace) or
         undecodable; else None.

@@ -225,7 +225,10 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def handle(self) -> str:
-        """The record's public name, safe in lists, logs and URLs; it opens nothing."""
+        """The record's public name, safe in lists, logs and URLs; it opens nothing.
+
+        But with ``format="express"`` it is the ID, a secret.
+        """
         handle = self._identified().handle
         assert handle is not None
         return handle
