@@ -163,6 +163,23 @@ def test_the_sessions_of_a_user_are_found_and_ended(store, now, user):
     assert store.load("three", now=now, touch_after=None)
 
 
+def test_a_users_session_that_changes_while_all_are_ended_is_ended_too(store, now, monkeypatch):
+    store.create("one", record(user_id=7), now=now)
+    store.create("two", record(user_id=7), now=now)
+    find_user = store.find_user
+
+    def find_and_let_others_write(user_id, *, now):
+        found = dict(find_user(user_id, now=now))
+        monkeypatch.undo()
+        assert store.replace("one", Record(text(user_id=7, n=1), 60.0, "7", found["one"].version), now=now)
+        assert store.replace("two", Record(text(user_id=8), 60.0, "8", found["two"].version), now=now)
+        return list(found.items())
+
+    monkeypatch.setattr(store, "find_user", find_and_let_others_write)
+    assert store.delete_user("7", now=now) == ["one"]
+    assert [handle for handle, _ in store.scan(now=now)] == ["two"]
+
+
 def test_a_user_with_a_number_is_the_one_with_its_text(store, now):
     store.create("one", record(user_id=7), now=now)
     store.create("two", record(user_id="7"), now=now)

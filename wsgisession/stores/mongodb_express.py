@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import SerializationError
-from .base import Reader, Record, Store, restart_is_due
+from .base import Reader, Record, Store, delete_each, restart_is_due
 from .mongodb import DatetimeMS as Date
 from .mongodb import DuplicateKeyError, MongoDBStore, as_dict, date_of, with_raw_sessions
 
@@ -104,13 +104,8 @@ class ExpressMongoDBStore(MongoDBStore):
             return [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Find a user's live documents, and delete those that are still as they were found."""
-        found = self.find_user(user_id, now=now)
-        return [
-            handle
-            for handle, record in found
-            if handle != keep and self.delete(handle, now=now, version=record.version)
-        ]
+        """Find a user's live documents, and delete them as they were found."""
+        return delete_each(self, user_id, now=now, keep=keep)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the IDs, leaving no cursor open between them."""

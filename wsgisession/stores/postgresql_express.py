@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .base import Reader, Record, Store, restart_is_due
+from .base import Reader, Record, Store, delete_each, restart_is_due
 from .libpq import PGresult, number
 from .postgresql import PREPARING, PostgreSQLStore, Statements, digest_of, index_name, quoted
 
@@ -73,13 +73,8 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
         return [(handle, record) for handle, record in found if record.user_id == user_id]
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Find a user's live rows, and delete those that are still as they were found."""
-        found = self.find_user(user_id, now=now)
-        return [
-            handle
-            for handle, record in found
-            if handle != keep and self.delete(handle, now=now, version=record.version)
-        ]
+        """Find a user's live rows, and delete them as they were found."""
+        return delete_each(self, user_id, now=now, keep=keep)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the primary key, without a transaction around them."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .base import Reader, Record, Store, restart_is_due
+from .base import Reader, Record, Store, delete_each, restart_is_due
 from .redis import RedisStore
 from .redis_wire import Script
 
@@ -142,9 +142,7 @@ class ExpressRedisStore(RedisStore):
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
         """Delete what the user's set names, one after the other, as it was read."""
-        found = self.find_user(user_id, now=now)
-        with self._call():
-            return [handle for handle, record in found if handle != keep and self._end(handle, record.version)]
+        return delete_each(self, user_id, now=now, keep=keep)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Walk over the keys, and read a page of records at a time."""
