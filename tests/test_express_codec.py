@@ -287,6 +287,16 @@ def test_a_cookie_of_which_express_says_no_same_site_is_lax_and_the_record_stays
     assert {name: cookie[name] for name in cookie if name == "sameSite"} == said
 
 
+@pytest.mark.parametrize("ttl", [1e13, 1e300])
+def test_a_session_that_express_never_lets_expire_can_be_listed(ttl):
+    manager = SessionManager(secret=SECRET, format="express", clock=lambda: NOW)
+    packed = json.dumps({"cookie": {"originalMaxAge": 1e16}, "user_id": "ann"}).encode()
+    manager.store.create("of Express", Record(packed, ttl, "ann"), now=NOW)
+    (info,) = manager.sessions_for("ann")
+    assert info.expires_at == manager.load("of Express").expires_at
+    assert info.expires_at.year == 9999
+
+
 def test_a_visitor_without_a_session_is_no_reason_for_a_warning(caplog):
     manager = SessionManager(secret=SECRET, format="express")
     session = manager.open("", None)
