@@ -20,6 +20,7 @@ from wsgisession.stores import Record
 
 NOW = 2_000_000_000.5
 SECRET = "for the tests, and long enough"
+DAY = 86_400
 
 
 def codec(*, dates=False, max_size=1 << 20, **options):
@@ -285,6 +286,18 @@ def test_a_cookie_of_which_express_says_no_same_site_is_lax_and_the_record_stays
     assert manager.commit(session).set_cookie.endswith("; SameSite=Lax")
     cookie = cookie_of(manager)
     assert {name: cookie[name] for name in cookie if name == "sameSite"} == said
+
+
+@pytest.mark.parametrize("data", [{"user_id": "x" * 2000}, {"user_id": "\0"}, {"much": "x" * 5000}])
+def test_a_session_of_express_that_could_not_be_written_here_is_read_and_ended(data):
+    manager = SessionManager(secret=SECRET, format="express", clock=lambda: NOW, absolute_timeout=DAY, max_size=3000)
+    packed = json.dumps({"cookie": {"originalMaxAge": None}, **data}).encode()
+    manager.store.create("of Express", Record(packed, 60.0, None), now=NOW)
+    session = manager.open(f"sid={manager.signer.sign('of Express')}", None)
+    assert dict(session) == data
+    session.logout()
+    manager.commit(session)
+    assert manager.load("of Express") is None
 
 
 @pytest.mark.parametrize("ttl", [1e13, 1e300])
