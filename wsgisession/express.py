@@ -84,7 +84,7 @@ class ExpressCodec(Codec):
     def __init__(self, *, max_size: int, options: CookieOptions, dates: bool, clock: Callable[[], float]) -> None:
         super().__init__(max_size=max_size)
         self._options, self._dates, self._clock = options, dates, clock
-        self._taken = RESERVED | {CREATED} if dates else RESERVED
+        self._taken = RESERVED | {CLIENT} | ({CREATED} if dates else set())
 
     def dump(self, data: dict[str, Any]) -> bytes:
         """Return the mapping as JSON text.
@@ -92,7 +92,9 @@ class ExpressCodec(Codec):
         :raises SerializationError: naming the key path of a value that JSON cannot hold, or that Node.js would change.
         """
         for key in data.keys() & self._taken:
-            raise SerializationError(f"session[{key!r}] cannot be stored: Express has taken the key; choose another")
+            raise SerializationError(
+                f"session[{key!r}] cannot be stored: the key is taken in records of Express's; choose another"
+            )
         try:
             return _written(_plain_dict(data, 0))
         except RefusedError as refused:
