@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import wraps
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, session, url_for
 from flask_wtf import FlaskForm
@@ -93,7 +92,7 @@ def welcome(user: User) -> Response:
 def way_back() -> str:
     """Return where the visitor wanted to go: a page of this site, and never another one."""
     wanted = request.args.get("next", "")
-    is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not urlsplit(wanted).netloc
+    is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
     return wanted if is_ours else url_for("home")
 
 
@@ -106,7 +105,7 @@ def fresh_login_required(view: Callable[..., Any]) -> Callable[..., Any]:
         at = session.authenticated_at
         if at is not None and datetime.now(timezone.utc) - at < current_app.config["FRESH_FOR"]:
             return view(*args, **kwargs)
-        page = request.path if request.method == "GET" else urlsplit(request.referrer or "/").path
+        page = request.path if request.method == "GET" else url_for(f"{request.blueprint}.show")
         return redirect(url_for("account.confirm", next=page), 303)
 
     return guarded

@@ -622,6 +622,15 @@ def test_a_login_in_djangos_database_is_carried_over(moved_in, user):
     assert len(get_manager().sessions_for(user.pk)) == 1
 
 
+def test_an_old_session_that_cannot_be_stored_is_left_behind_with_a_warning(moved_in, store_url, caplog):
+    client, old_key = moved_in
+    with override_settings(WSGISESSION={"store": store_url, "carry_over": DATABASE, "max_size": 100}):
+        client.application = get_wsgi_application()
+        assert client.get("/show").json == {"data": {}}
+    assert "could not be carried over: the session is too large" in caplog.text
+    assert OldSession.objects.filter(pk=old_key).exists()
+
+
 def test_requests_beside_the_first_come_to_the_same_session(moved_in):
     client, _ = moved_in
     beside = copy_of(client)

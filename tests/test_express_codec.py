@@ -20,6 +20,7 @@ from wsgisession.stores import Record
 
 NOW = 2_000_000_000.5
 SECRET = "for the tests, and long enough"
+DAY = 86_400
 
 
 def codec(*, dates=False, max_size=1 << 20, **options):
@@ -172,7 +173,7 @@ def test_what_stood_in_the_cookie_stays():
     assert again == {**cookie, "expires": "2033-05-18T03:33:21.500Z"}
 
 
-@pytest.mark.parametrize("age", [1e300, -1e300, 0, -1, 0.5])
+@pytest.mark.parametrize("age", [1e300, -1e300, pytest.param(10**400, id="10**400"), 0, -1, 0.5])
 def test_any_lifetime_can_be_read_and_written(age):
     made = codec()
     packed = json.dumps({"cookie": {"originalMaxAge": age}}).encode()
@@ -281,6 +282,41 @@ def test_a_new_record_says_whether_its_cookie_is_secure(scheme, host, secure, ea
     reply = manager.commit(session, scheme=scheme, host=host)
     assert cookie_of(manager).get("secure") is secure
     assert ("; Secure" in reply.set_cookie) is bool(secure)
+
+
+@pytest.mark.parametrize("said", [{}, {"sameSite": None}, {"sameSite": False}, {"sameSite": "auto"}, {"sameSite": 1}])
+def test_a_cookie_of_which_express_says_no_same_site_is_lax_and_the_record_stays_so(said):
+    """SECURITY 7."""
+    manager = SessionManager(secret=SECRET, format="express", clock=lambda: NOW, rolling=True)
+    packed = json.dumps({"cookie": {"originalMaxAge": 60_000, "path": "/", **said}, "n": 1}).encode()
+    manager.store.create("of Express", Record(packed, 60.0, None), now=NOW)
+    session = manager.open(f"sid={manager.signer.sign('of Express')}", None)
+    session["n"] += 1
+    assert manager.commit(session).set_cookie.endswith("; SameSite=Lax")
+    cookie = cookie_of(manager)
+    assert {name: cookie[name] for name in cookie if name == "sameSite"} == said
+
+
+@pytest.mark.parametrize("data", [{"user_id": "x" * 2000}, {"user_id": "\0"}, {"much": "x" * 5000}])
+def test_a_session_of_express_that_could_not_be_written_here_is_read_and_ended(data):
+    manager = SessionManager(secret=SECRET, format="express", clock=lambda: NOW, absolute_timeout=DAY, max_size=3000)
+    packed = json.dumps({"cookie": {"originalMaxAge": None}, **data}).encode()
+    manager.store.create("of Express", Record(packed, 60.0, None), now=NOW)
+    session = manager.open(f"sid={manager.signer.sign('of Express')}", None)
+    assert dict(session) == data
+    session.logout()
+    manager.commit(session)
+    assert manager.load("of Express") is None
+
+
+@pytest.mark.parametrize("ttl", [1e13, 1e300])
+def test_a_session_that_express_never_lets_expire_can_be_listed(ttl):
+    manager = SessionManager(secret=SECRET, format="express", clock=lambda: NOW)
+    packed = json.dumps({"cookie": {"originalMaxAge": 1e16}, "user_id": "ann"}).encode()
+    manager.store.create("of Express", Record(packed, ttl, "ann"), now=NOW)
+    (info,) = manager.sessions_for("ann")
+    assert info.expires_at == manager.load("of Express").expires_at
+    assert info.expires_at.year == 9999
 
 
 def test_a_visitor_without_a_session_is_no_reason_for_a_warning(caplog):

@@ -21,6 +21,11 @@ def test_a_response_without_a_session_goes_as_it_is():
     assert with_reply(headers, NOTHING) is headers
 
 
+def test_a_repr_tells_no_cookies_value():
+    """SECURITY 56."""
+    assert [repr(Reply("sid=hush")), repr(READ)] == ["<Reply with a cookie>", "<Reply without a cookie>"]
+
+
 @pytest.mark.parametrize("reply", [Reply(), READ, COOKIE, Reply("sid=x", vary=True, clear_site_data=True)])
 def test_the_app_s_own_list_stays_as_it_is(reply):
     headers = [("Set-Cookie", "a=b"), ("vary", "Accept"), ("CACHE-CONTROL", "public")]

@@ -63,6 +63,18 @@ def test_another_logger_is_used_where_it_is_given(caplog):
     assert [record.name for record in caplog.records] == ["audit"]
 
 
+def test_where_the_handle_is_the_id_a_digest_is_logged(caplog):
+    """SECURITY 56."""
+    events = []
+    site = Site(on_event=[events.append, EventLog()], format="express", genid=lambda _: "an-id-that-the-app-has-chosen")
+    site.browser().put(n=1)
+    (event,) = events
+    (line,) = lines(caplog)
+    assert event.handle == "an-id-that-the-app-has-chosen"
+    assert line.session_handle == event.shown
+    assert event.handle not in f"{line.getMessage()} {vars(line)} {event!r}"
+
+
 def test_a_login_leaves_lines_without_the_id(caplog):
     """SECURITY 56, 57."""
     site = Site(on_event=EventLog())

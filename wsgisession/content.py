@@ -57,7 +57,7 @@ class Loaded(msgspec.Struct, frozen=True):
     nonces: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Loaded {self.handle}>"
+        return f"<Loaded of {self.content!r}>"  # with Express the handle is the session ID
 
 
 def containers(value: dict[str, Any] | list[Any]) -> dict[int, Any]:

@@ -1,4 +1,7 @@
-"""What happened to sessions, told to the log and to whoever asked. No ID, secret or payload is ever in an event."""
+"""What happened to sessions, told to the log and to whoever asked. No secret or payload is ever in an event.
+
+Nor is a session ID, but with ``format="express"``, where it is the handle: what is logged is `SessionEvent.shown`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class SessionEvent:
 
     :param name: created, loaded, saved, merged, touched, regenerated, renewed, destroyed, revoked, expired, rejected,
         gone or store_error.
-    :param handle: the record's public name, or None where there is none.
+    :param handle: the record's public name, or None where there is none. With ``format="express"`` it is the session
+        ID, a secret; `shown` is what may be logged.
     :param at: when, as an aware datetime.
     :param reason: for ``rejected``: malformed, bad signature, unknown, stale (a renewed ID after its grace) or
         undecodable; else None.
@@ -38,7 +42,12 @@ class SessionEvent:
 
     def __repr__(self) -> str:
         more = "".join(f" ({text})" for text in (self.reason, self.detail) if text)
-        return f"<SessionEvent {self.name}: {self._shown or self.handle or '-'}{more}>"
+        return f"<SessionEvent {self.name}: {self.shown or '-'}{more}>"
+
+    @property
+    def shown(self) -> str | None:
+        """What a log may say: the handle, or with ``format="express"``, where that is the session ID, its digest."""
+        return self._shown or self.handle
 
 
 Listener = Callable[[SessionEvent], object]

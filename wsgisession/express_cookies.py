@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
+from .codec import is_utf8
 from .cookies import LONGEST_LIFETIME, CookieOptions
 from .signing import IDSigner
 
@@ -87,7 +88,7 @@ class ExpressSigner(IDSigner):
 
     def is_handle(self, handle: object) -> bool:
         """Tell whether a record could stand under it."""
-        return isinstance(handle, str) and 0 < len(handle) <= _LONGEST_HANDLE
+        return isinstance(handle, str) and 0 < len(handle) <= _LONGEST_HANDLE and is_utf8(handle)
 
     def shown(self, handle: str) -> str:
         """Return a name for logs, which opens nothing."""
@@ -124,9 +125,11 @@ def settings_of(members: dict[str, Any]) -> dict[str, Any]:
         settings["path"] = members["path"]
     if members.get("domain") is None or isinstance(members["domain"], str):
         settings["domain"] = members.get("domain")
-    same_site = "strict" if members.get("sameSite") is True else str(members.get("sameSite")).lower()
-    if same_site in _SAME_SITE:
-        settings["same_site"] = _SAME_SITE[same_site]
+    same_site = members.get("sameSite")  # absent or null is no "none": that one lets other sites send the cookie
+    if same_site is True:
+        settings["same_site"] = "Strict"
+    elif isinstance(same_site, str) and same_site.lower() in _SAME_SITE:
+        settings["same_site"] = _SAME_SITE[same_site.lower()]
     priority = str(members.get("priority")).capitalize()
     if priority in _PRIORITIES:
         settings["priority"] = priority
@@ -138,7 +141,7 @@ def max_age_of(members: dict[str, Any]) -> float | None:
     age = members.get("originalMaxAge")
     if isinstance(age, bool) or not isinstance(age, (int, float)):
         return None
-    return min(max(age / 1000, 0.001), LONGEST_LIFETIME)
+    return min(max(age, 1), 1000 * LONGEST_LIFETIME) / 1000
 
 
 def members_of(own: dict[str, Any] | None, options: CookieOptions, *, now: float) -> dict[str, Any]:

@@ -26,6 +26,9 @@ class Reply(msgspec.Struct, frozen=True):
     vary: bool = False
     clear_site_data: bool = False
 
+    def __repr__(self) -> str:
+        return f"<Reply {'without' if self.set_cookie is None else 'with'} a cookie>"  # whose value is a secret
+
 
 NOTHING = Reply()
 READ = Reply(vary=True)

@@ -19,6 +19,7 @@ _LONGEST_AGENT = 256
 class SessionInfo:
     """A session as its user, or an operator, may see it: nothing in it opens the session.
 
+    :param handle: with ``format="express"`` the session ID, and a secret: not for a page or a log.
     :param data: a read-only view.
     :param ip_address: where the session was last written from, with ``track_client``.
     :param user_agent: likewise.

@@ -50,7 +50,7 @@ class EventLog:
 def _facts(event: SessionEvent) -> dict[str, str | None]:
     return {
         "event": event.name,
-        "handle": event.handle,
+        "handle": event.shown,
         "at": event.at.isoformat(),
         "reason": event.reason,
         "detail": event.detail,

@@ -71,7 +71,8 @@ class Records:
         if record is not None:
             found = self._read(handle, record)
             if restart and isinstance(found, Loaded) and not self.codec.is_dated(found.content):
-                return self.try_replace(found, found) or self.find(handle, restart=False)
+                with contextlib.suppress(SerializationError):  # what only Express would store stays without its date
+                    return self.try_replace(found, found) or self.find(handle, restart=False)
             return found
         if presented:
             self._events.emit("rejected", handle, reason="unknown")

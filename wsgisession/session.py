@@ -19,6 +19,7 @@ Visit = tuple[str, object]
 """A request, as far as a session needs it: its Cookie header, and the environ for whoever makes IDs."""
 
 _IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes})
+_THE_END = 253_402_300_799.0  # of the year 9999, in seconds: the last that a datetime can be
 
 
 class Origin(Enum):
@@ -236,7 +237,10 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def handle(self) -> str:
-        """The record's public name, safe in lists, logs and URLs; it opens nothing."""
+        """The record's public name, safe in lists, logs and URLs; it opens nothing.
+
+        But with ``format="express"`` it is the ID, a secret.
+        """
         handle = self._identified().handle
         assert handle is not None
         return handle
@@ -528,5 +532,5 @@ def last_seen(record: Any) -> float:
 
 
 def as_datetime(seconds: float) -> datetime:
-    """Return the aware datetime of seconds since the epoch."""
-    return datetime.fromtimestamp(seconds, timezone.utc)
+    """Return the aware datetime of seconds since the epoch; of what is beyond the year 9999, as at Express, its end."""
+    return datetime.fromtimestamp(min(seconds, _THE_END), timezone.utc)

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from bson import DatetimeMS
 
-from wsgisession import ConfigurationError
+from wsgisession import ConfigurationError, SessionManager
 from wsgisession.stores import Reader, Record, Store, in_layout_of_express, open_store
+from wsgisession.stores.mongodb_express import json_of, session_of
 
 DAY = 86_400.0
 KEYS = ("user_id", "_user_id", "_auth_user_id")
@@ -81,6 +83,23 @@ def test_what_is_not_there_is_none(store, now):
     assert store.find_user("7", now=now) == []
 
 
+@pytest.mark.parametrize("odd", ["\0", "a\0b", "Ünïcode ✓", "a:b*?[]", "x" * 4096])
+def test_an_odd_handle_is_only_not_there(store, now, odd):
+    store.create("a", record(), now=now)
+    assert store.load(odd, now=now, touch_after=0.0) is None
+    assert store.delete(odd, now=now) is False
+    assert store.load("a", now=now, touch_after=None)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udcff", "x" * 4097, ""])
+def test_text_that_is_no_handle_is_not_asked_for(redis_url, text):
+    manager = SessionManager(secret="for the tests, and long enough", format="express", store=redis_url)
+    assert manager.load(text) is None
+    assert manager.info(text) is None
+    assert manager.revoke(text) is False
+    manager.close()
+
+
 def store_version(store, now):
     """Return the version of a record that has ended."""
     store.create("ended", record(), now=now)
@@ -144,6 +163,23 @@ def test_the_sessions_of_a_user_are_found_and_ended(store, now, user):
     assert store.load("three", now=now, touch_after=None)
 
 
+def test_a_users_session_that_changes_while_all_are_ended_is_ended_too(store, now, monkeypatch):
+    store.create("one", record(user_id=7), now=now)
+    store.create("two", record(user_id=7), now=now)
+    find_user = store.find_user
+
+    def find_and_let_others_write(user_id, *, now):
+        found = dict(find_user(user_id, now=now))
+        monkeypatch.undo()
+        assert store.replace("one", Record(text(user_id=7, n=1), 60.0, "7", found["one"].version), now=now)
+        assert store.replace("two", Record(text(user_id=8), 60.0, "8", found["two"].version), now=now)
+        return list(found.items())
+
+    monkeypatch.setattr(store, "find_user", find_and_let_others_write)
+    assert store.delete_user("7", now=now) == ["one"]
+    assert [handle for handle, _ in store.scan(now=now)] == ["two"]
+
+
 def test_a_user_with_a_number_is_the_one_with_its_text(store, now):
     store.create("one", record(user_id=7), now=now)
     store.create("two", record(user_id="7"), now=now)
@@ -187,6 +223,82 @@ def test_expired_records_are_purged(by_the_clock, now):
     assert store.purge(now=now + 100, limit=2) == 2
     assert store.purge(now=now + 100) == 3
     assert [handle for handle, _ in store.scan(now=now + 100)] == ["live"]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (253_402_300_800_000, "+010000-01-01T00:00:00.000Z"),
+        (8_640_000_000_000_000, "+275760-09-13T00:00:00.000Z"),
+        (-8_640_000_000_000_000, "-271821-04-20T00:00:00.000Z"),
+        (-62_135_596_800_000, "0001-01-01T00:00:00.000Z"),
+        (-62_198_755_200_000, "-000001-01-01T00:00:00.000Z"),
+        (8_640_000_000_000_001, None),
+    ],
+)
+def test_any_date_of_javascripts_is_read_and_kept(milliseconds, said):
+    session = {"cookie": {}, "at": DatetimeMS(milliseconds)}
+    read = json.loads(json_of(session))
+    assert read["at"] == said
+    assert session_of(json.dumps({**read, "n": 1}).encode(), session)["at"] == DatetimeMS(milliseconds)
+
+
+@pytest.mark.parametrize(
+    "said", ["2026-13-01T00:00:00.000Z", "0000-01-01T00:00:00.000Z", "٢٠٢٦-01-01T00:00:00.000Z", "x"]
+)
+def test_a_text_where_a_date_was_is_one_or_stays_a_text(said):
+    session = {"cookie": {"expires": DatetimeMS(0)}, "at": DatetimeMS(0)}
+    written = session_of(json.dumps({"cookie": {"expires": said}, "at": said}).encode(), session)
+    assert written == {"cookie": {"expires": said}, "at": said}
+
+
+@pytest.fixture
+def redis_twice(redis_url) -> Iterator[tuple[Store, Store]]:
+    """Two processes' stores on one Redis."""
+    stores = [in_layout_of_express(open_store(redis_url), Reader(glance, KEYS)) for _ in range(2)]
+    yield stores[0], stores[1]
+    for store in stores:
+        store.close()
+
+
+def of_user(store, now):
+    return [handle for handle, _ in store.find_user("7", now=now)]
+
+
+def test_a_session_that_express_brought_back_is_found_again_when_it_is_used(redis_twice, now):
+    one, other = redis_twice
+    data = text(user_id=7).replace(b"60000", b"3600000")
+    one.create("one", Record(data, 3600.0, "7"), now=now)
+    assert other.delete_user("7", now=now) == ["one"]
+    with one._call():
+        one._client().execute("SET", one._key("one"), data, "EX", 3600)
+    assert one.load("one", now=now + 61, touch_after=None)
+    assert of_user(other, now) == ["one"]
+
+
+def test_who_looks_for_a_user_while_a_session_is_written_does_not_hide_it(redis_twice, now, monkeypatch):
+    one, other = redis_twice
+    evaluate = one._evaluate
+
+    def evaluate_late(script, key, *arguments, **options):
+        if key == one._key("one"):
+            assert of_user(other, now) == []
+        return evaluate(script, key, *arguments, **options)
+
+    monkeypatch.setattr(one, "_evaluate", evaluate_late)
+    assert one.create("one", record(user_id=7), now=now)
+    assert of_user(other, now) == ["one"]
+
+
+def test_a_longer_lifetime_keeps_the_session_in_its_users_set(redis_twice, now):
+    one, other = redis_twice
+    version = one.create("one", record(user_id=7), now=now).version
+    assert one.replace("one", Record(text(user_id=7, n=1), 3600.0, "7", version), now=now + 1)
+    other.create("two", record(user_id=7), now=now + 200)  # which takes out of the set what it held long enough
+    assert sorted(of_user(other, now)) == ["one", "two"]
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from django.contrib.sessions.backends.base import CreateError, SessionBase, Upda
 from django.utils.dateparse import parse_datetime
 
 from ..content import EMPTY, Content, Loaded
-from ..errors import SessionGone
+from ..errors import SerializationError, SessionGone
+from ..events import logger
 from ..session import Origin, State
 from .carry_over import old_session
 from .settings import get_manager
@@ -154,7 +155,11 @@ class SessionStore(SessionBase):
         if old is None:
             return None
         self._session_key = _key_after(old.key)
-        old.hand_over(self._take)
+        try:
+            old.hand_over(self._take)
+        except SerializationError as error:  # an old session is no reason for an error page
+            logger.warning("a session could not be carried over: %s", error)
+            return None
         state = self._found(self.session_key)
         if state is None or get_manager().lifecycle.now() > state.content.created_at + _OLD_KEY_IS_ANSWERED_FOR:
             return None

@@ -156,6 +156,20 @@ def restart_is_due(expires_at: float, ttl: float, *, now: float, touch_after: fl
     return touch_after is not None and now - (expires_at - ttl) >= touch_after * ttl
 
 
+def delete_each(store: Store, user_id: str, *, now: float, keep: str | None) -> list[str]:
+    """Delete the live records of a user one by one, again where another writer came between; return their handles.
+
+    For stores that cannot tell on their server whose a record is, and so delete what they have read.
+    """
+    deleted: list[str] = []
+    while True:
+        found = [(handle, record) for handle, record in store.find_user(user_id, now=now) if handle != keep]
+        gone = [handle for handle, record in found if store.delete(handle, now=now, version=record.version)]
+        deleted += gone
+        if len(gone) == len(found):
+            return deleted
+
+
 class PerProcess(Generic[T]):
     """Open something once per process, at its first use, so that nothing is shared across ``fork``."""
 

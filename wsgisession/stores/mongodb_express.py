@@ -6,16 +6,17 @@ record's version is its ``session``: `replace` compares it, so that any writer's
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import SerializationError
-from .base import Reader, Record, Store, restart_is_due
+from .base import Reader, Record, Store, delete_each, restart_is_due
 from .mongodb import DatetimeMS as Date
 from .mongodb import DuplicateKeyError, MongoDBStore, as_dict, date_of, with_raw_sessions
 
@@ -26,7 +27,11 @@ _FIELDS = {"session": 1, "expires": 1, "lastModified": 1, "updatedAt": 1}
 _STAMPS = ("lastModified", "updatedAt")  # of connect-mongo's touchAfter and timestamps
 _INT32 = 2**31
 _HUGE = 1e21
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_LAST = 8_640_000_000_000_000  # of JavaScript's dates, in the year 275760
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_2000 = datetime(2000, 1, 1, tzinfo=timezone.utc)
+_400_YEARS = timedelta(days=146_097)  # after which the calendar is the same again
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -99,13 +104,8 @@ class ExpressMongoDBStore(MongoDBStore):
             return [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Find a user's live documents, and delete those that are still as they were found."""
-        found = self.find_user(user_id, now=now)
-        return [
-            handle
-            for handle, record in found
-            if handle != keep and self.delete(handle, now=now, version=record.version)
-        ]
+        """Find a user's live documents, and delete them as they were found."""
+        return delete_each(self, user_id, now=now, keep=keep)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the IDs, leaving no cursor open between them."""
@@ -214,8 +214,15 @@ def _json_other(value: Any) -> Any:
     return str(value) if type(value).__name__ == "ObjectId" else {}
 
 
-def _iso(milliseconds: int) -> str:
-    return Date(milliseconds).as_datetime().strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+def _iso(milliseconds: int) -> str | None:
+    """Return what JSON.stringify makes of a date, whose years are more than Python's."""
+    if abs(milliseconds) > _LAST:
+        return None
+    cycles, rest = divmod(timedelta(milliseconds=milliseconds) + (_EPOCH - _2000), _400_YEARS)
+    at = _2000 + rest
+    year = at.year + 400 * cycles
+    digits = f"{year:04d}" if 0 <= year <= 9999 else f"{year:+07d}"
+    return f"{digits}-{at:%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
 
 
 def bson_of(value: Any, was: Any = None) -> Any:
@@ -228,8 +235,8 @@ def bson_of(value: Any, was: Any = None) -> Any:
     if isinstance(value, dict):
         old = was if isinstance(was, dict) else {}
         return {_key(key): bson_of(item, old.get(key)) for key, item in value.items()}
-    if isinstance(was, Date) and isinstance(value, str) and _ISO.fullmatch(value):
-        return _moment(value)
+    if isinstance(was, Date) and isinstance(value, str):
+        return _date_in(value)
     if isinstance(value, list):
         old_items = was if isinstance(was, list) else []
         return [bson_of(item, old_items[at] if at < len(old_items) else None) for at, item in enumerate(value)]
@@ -246,13 +253,17 @@ def session_of(data: bytes, was: Any = None) -> Document:
     """Return the object that connect-mongo keeps for the JSON text of a session."""
     session: Document = bson_of(json.loads(data), was)
     cookie = session.get("cookie")
-    if isinstance(cookie, dict) and isinstance(cookie.get("expires"), str) and _ISO.fullmatch(cookie["expires"]):
-        cookie["expires"] = _moment(cookie["expires"])
+    if isinstance(cookie, dict) and isinstance(cookie.get("expires"), str):
+        cookie["expires"] = _date_in(cookie["expires"])
     return session
 
 
-def _moment(iso: str) -> Date:
-    return Date(datetime.fromisoformat(iso.replace("Z", "+00:00")))
+def _date_in(text: str) -> Date | str:
+    """Return the date that the text stands for, or as BSON has it the text that stands for none."""
+    if _ISO.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            return Date(datetime.fromisoformat(text.replace("Z", "+00:00")))
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _key(key: str) -> str:

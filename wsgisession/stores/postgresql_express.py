@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
-from .base import Reader, Record, Store, restart_is_due
+from .base import Reader, Record, Store, delete_each, restart_is_due
 from .libpq import PGresult, number
 from .postgresql import PREPARING, PostgreSQLStore, Statements, digest_of, index_name, quoted
 
@@ -62,19 +63,18 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
         """Update the expiry of a live row."""
         return bool(self._run(self._sql.touch, handle, now, _expiry(ttl, now)).command_tuples)
 
+    def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
+        """Delete a live row, or only this version of it."""
+        return "\0" not in handle and super().delete(handle, now=now, version=version)
+
     def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
         """Read a user's live rows by their index."""
         found = self._records(self._run(self._sql.find_user, user_id, now, repeatable=True))
         return [(handle, record) for handle, record in found if record.user_id == user_id]
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Find a user's live rows, and delete those that are still as they were found."""
-        found = self.find_user(user_id, now=now)
-        return [
-            handle
-            for handle, record in found
-            if handle != keep and self.delete(handle, now=now, version=record.version)
-        ]
+        """Find a user's live rows, and delete them as they were found."""
+        return delete_each(self, user_id, now=now, keep=keep)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the primary key, without a transaction around them."""

@@ -12,11 +12,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .base import Reader, Record, Store, restart_is_due
+from .base import Reader, Record, Store, delete_each, restart_is_due
 from .redis import RedisStore
 from .redis_wire import Script
 
 _MOST_REMEMBERED = 10_000
+_REMEMBERED_FOR = 60.0  # seconds: another process may take an ID out whose session Express then brings back
 _FOR_EVER = -1  # what PTTL says of a key that no one lets expire: connect-redis with disableTTL
 
 # A value of another type is another program's.
@@ -92,9 +93,8 @@ class ExpressRedisStore(RedisStore):
     def __init__(self, native: Store, reader: Reader) -> None:
         vars(self).update(vars(native))
         self._reader = reader
-        self._remembered: dict[
-            tuple[str, str], float
-        ] = {}  # handles and users: until when their sets are known to hold
+        # Handles and users: when their sets were told, and until when these hold them.
+        self._remembered: dict[tuple[str, str], tuple[float, float]] = {}
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
         """Read a record, and where that is due restart it with a second command."""
@@ -142,9 +142,7 @@ class ExpressRedisStore(RedisStore):
 
     def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
         """Delete what the user's set names, one after the other, as it was read."""
-        found = self.find_user(user_id, now=now)
-        with self._call():
-            return [handle for handle, record in found if handle != keep and self._end(handle, record.version)]
+        return delete_each(self, user_id, now=now, keep=keep)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Walk over the keys, and read a page of records at a time."""
@@ -163,10 +161,12 @@ class ExpressRedisStore(RedisStore):
         return Record(data, ttl, user_id, data, now + (ttl if left == _FOR_EVER else left / 1000))
 
     def _put(self, script: Script, handle: str, record: Record, *old: bytes, now: float) -> Record | None:
-        self._remember(handle, record, now)
+        is_told = self._remember(handle, record, now)
         arguments = (record.data, _seconds(record.ttl), *old)
         if not self._evaluate(script, self._key(handle), *arguments, repeatable=not old):
             return None
+        if is_told and record.user_id is not None:  # and again: who read the set meanwhile took out what was not there
+            self._index(handle, record.user_id, now, until=now + 2 * record.ttl)
         return Record(record.data, record.ttl, record.user_id, record.data, now + record.ttl)
 
     def _end(self, handle: str, version: Any) -> bool:
@@ -179,17 +179,25 @@ class ExpressRedisStore(RedisStore):
             self._client().execute("ZREM", self._set_of(user_id), handle)
         return True
 
-    def _remember(self, handle: str, record: Record, now: float) -> None:
-        """Put the record into its user's set, before it is written, and again before the set would let it go."""
-        key = handle, record.user_id or ""
-        if record.user_id is None or self._remembered.get(key, 0.0) >= now + record.ttl:
-            return
-        until = now + 2 * record.ttl
+    def _remember(self, handle: str, record: Record, now: float) -> bool:
+        """Put the record into its user's set, before it is written, and again before the set would let it go.
+
+        False where that was done a moment ago, or it is nobody's.
+        """
+        if record.user_id is None:
+            return False
+        told, until = self._remembered.get((handle, record.user_id), (0.0, 0.0))
+        if now < told + _REMEMBERED_FOR and now + record.ttl <= until:
+            return False
+        self._index(handle, record.user_id, now, until=now + 2 * record.ttl)
+        return True
+
+    def _index(self, handle: str, user_id: str, now: float, *, until: float) -> None:
         times = (f"{1000 * now:.0f}", f"{1000 * until:.0f}")
-        self._evaluate(_INDEX, self._set_of(record.user_id), *times, handle)
-        self._remembered[key] = until
-        if len(self._remembered) > _MOST_REMEMBERED:
+        self._evaluate(_INDEX, self._set_of(user_id), *times, handle)
+        if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered = {}
+        self._remembered[handle, user_id] = now, until
 
     def _named(self, user_id: str) -> list[str]:
         handles: list[bytes] = self._client().execute("ZRANGE", self._set_of(user_id), 0, -1)
