@@ -75,10 +75,12 @@ class IDSigner:
     """
 
     def __init__(self, secrets: Sequence[bytes], *, own_ids: bool = False) -> None:
-        self._keys = [hmac.digest(secret, b"wsgisession cookie 1", "sha256") for secret in secrets]
+        # HKDF-Extract (RFC 5869 section 2.2): the label is the key, so that nothing else that signs with the secret, as
+        # Express does, can be made to say what these keys are.
+        self._keys = [hmac.digest(b"wsgisession cookie 1", secret, "sha256") for secret in secrets]
         self._algorithm = _HMACSHA256()
         self._signer = Signer(self._keys[0], key_derivation="none", algorithm=self._algorithm)
-        self._renewal_keys = [hmac.digest(secret, b"wsgisession renewal 1", "sha256") for secret in secrets]
+        self._renewal_keys = [hmac.digest(b"wsgisession renewal 1", secret, "sha256") for secret in secrets]
         self._id = re.compile(_ID_OF_THE_APP if own_ids else _TEXT_OF_256_BITS)
         self._value = re.compile(rf"{self._id.pattern}\.{_TEXT_OF_256_BITS}")
 
