@@ -15,6 +15,7 @@ import pytest
 from benchmarks.loading import load_sqlite, rows
 from tests.conftest import with_options
 from wsgisession.stores import Record, Store, open_store
+from wsgisession.stores.sqlite import _leading
 from wsgisession.testing.workbench import in_parallel
 
 COUNT = 5000
@@ -68,6 +69,16 @@ def test_a_writer_goes_on_beside_a_purge(full_store):
             break
     purger.join()
     assert max(waits) < 1.5  # the stores' timeouts are 2 and 5
+
+
+def test_one_purge_leads_on_sqlite_and_others_leave_it_the_work(tmp_path):
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    load_sqlite(url, rows(100, per_user=None, ttl=1.0, now=time.time() - 100))
+    with closing(open_store(url)) as store:
+        with _leading(f"{tmp_path}/sessions.db") as is_first:
+            assert is_first
+            assert store.purge(now=time.time()) == 0
+        assert store.purge(now=time.time()) == 100
 
 
 def test_a_purge_on_postgresql_passes_over_rows_that_another_holds(postgresql_url):

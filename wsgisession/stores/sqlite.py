@@ -19,6 +19,11 @@ from . import sqlite_diagnosis as diagnosis
 from .base import PerProcess, Record, Store, StoreURL, restart_is_due, seconds
 from .findings import Finding
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: there two purges may be at it, and share the work
+    fcntl = None  # type: ignore[assignment]
+
 _MOST_IDLE = 16
 _PATIENCE_STEP = 0.05  # seconds; a busy_timeout this near is near enough
 _PURGED_AT_ONCE = 500
@@ -159,7 +164,14 @@ class SQLiteStore(Store):
             after = page[-1][0]
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
-        """Remove expired records, some hundreds in a transaction, with a pause after each in which others write."""
+        """Remove expired records, some hundreds in a transaction, with a pause after each in which others write.
+
+        One purge at a time: where another process or thread is at it, this one leaves it to that, and returns 0.
+        """
+        with _leading(self._path) as is_leader:
+            return self._purge(now, limit) if is_leader else 0
+
+    def _purge(self, now: float, limit: int | None) -> int:
         removed = 0
         while limit is None or removed < limit:
             batch = _PURGED_AT_ONCE if limit is None else min(_PURGED_AT_ONCE, limit - removed)
@@ -311,6 +323,30 @@ def _create_privately(path: str) -> None:
     # Exclusively, and with nobody connecting meanwhile: closing a file drops all of a process's locks on it.
     with _creating(), suppress(FileExistsError):
         os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+@contextmanager
+def _leading(path: str) -> Iterator[bool]:
+    """Tell whether no other purge of the file is under way, and keep others away; the lock ends with its process."""
+    try:
+        lock = os.open(f"{os.path.realpath(path)}-purge", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:  # the purge itself will say what is wrong with the place
+        yield True
+        return
+    try:
+        yield _is_first(lock)
+    finally:
+        os.close(lock)
+
+
+def _is_first(lock: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _close_all(idle: deque[_Connection], process: int) -> None:
