@@ -78,6 +78,7 @@ def test_a_list_for_people_is_a_table_with_times_in_words(sqlite_url):
 
 
 def test_an_empty_list_prints_nothing(sqlite_url):
+    run("init", sqlite_url)
     assert run("list", sqlite_url).output == ""
 
 
@@ -92,6 +93,7 @@ def test_the_environment_names_the_store_where_the_url_is_left_out(sqlite_url, v
 
 
 def test_a_url_goes_before_the_environment(sqlite_url):
+    run("init", sqlite_url)
     assert lines("stats", sqlite_url, env={"WSGISESSION_STORE": "nothing://"})[0]["records"] == 0
 
 
@@ -103,6 +105,7 @@ def test_without_any_url_it_says_how_to_name_the_store():
 
 
 def test_a_handle_without_a_session_is_exit_code_1(sqlite_url):
+    run("init", sqlite_url)
     assert run("show", sqlite_url, "none").exit_code == 1
     assert run("revoke", sqlite_url, "none").exit_code == 1
 
@@ -218,3 +221,11 @@ def test_the_page_of_the_docs_names_every_command():
     assert re.findall(r"^\| `(\w+)(?: \[URL\].*)?` \|", page, re.MULTILINE) == sorted(
         main.commands, key=["secret", "init", "list", "show", "revoke", "purge", "stats", "doctor"].index
     )
+
+
+@pytest.mark.parametrize("command", ["list", "stats", "purge"])
+def test_a_file_that_is_not_there_is_a_mistake_in_the_url_and_is_not_made(command, tmp_path):
+    result = run(command, f"sqlite:///{tmp_path}/typo.db")
+    assert result.exit_code == 2
+    assert "no such file" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -108,7 +108,7 @@ def init(url: str, print_sql: bool) -> None:
 
     A table and its indexes, or the indexes. Safe to repeat, and to run beside the app.
     """
-    with _opened(url) as manager:
+    with _opened(url, may_be_new=True) as manager:
         if not print_sql:
             manager.store.prepare()
         elif manager.store.ddl is None:
@@ -243,7 +243,7 @@ def doctor(url: str, as_json: bool) -> None:
     whom one may win, deletes it, and times each step. Problems make the exit code 1, warnings do not.
     """
     problems = 0
-    with _opened(url) as manager:
+    with _opened(url, may_be_new=True) as manager:
         for step in examine(manager.store):
             problems += sum(finding.level == "problem" for finding in step.findings)
             _print_step(step, as_json)
@@ -252,7 +252,7 @@ def doctor(url: str, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _opened(url: str, key_file: Any = None) -> Iterator[SessionManager]:
+def _opened(url: str, key_file: Any = None, *, may_be_new: bool = False) -> Iterator[SessionManager]:
     unreadable = 0
 
     def count(event: SessionEvent) -> None:
@@ -268,6 +268,8 @@ def _opened(url: str, key_file: Any = None) -> Iterator[SessionManager]:
             absolute_timeout=None,
             on_event=count,
         )
+        if not (may_be_new or manager.store.exists):
+            raise ConfigurationError("there is no such file: correct the path in the URL, or make it: wsgisession init")
         with contextlib.closing(manager):
             yield manager
     except ConfigurationError as error:

@@ -127,6 +127,11 @@ class Store(ABC):
         One that was restarted meanwhile stays. A store whose server expires by itself returns 0.
         """
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a place of sessions yet: False for a file that nobody has made."""
+        return True
+
     def prepare(self) -> None:  # noqa: B027 - most stores need nothing
         """Create what the store needs on its server (table, indexes); safe to repeat, and to race."""
 

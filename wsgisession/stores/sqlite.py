@@ -183,6 +183,11 @@ class SQLiteStore(Store):
             time.sleep(_PAUSE * (time.monotonic() - began))
         return removed
 
+    @property
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return os.path.exists(self._path)
+
     def prepare(self) -> None:
         """Make the file and its table."""
         with self._lend():
