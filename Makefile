@@ -15,7 +15,7 @@ PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
-	@echo 'make upstream run Django'\''s own tests of session backends on ours'
+	@echo 'make upstream run the tests of Django, Flask, Flask-Login and Flask-WTF on our sessions'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make demo     run the demonstration'
 	@echo 'make docs     build the documents into docs/_build'
@@ -27,6 +27,9 @@ test: .venv/test $(MONGODB) browser
 
 upstream: .venv/test $(MONGODB)
 	.venv/bin/python -m tests.upstream_django
+	$(PYTHON) -m venv .venv-upstream
+	.venv-upstream/bin/python $(PIP_INSTALL) --editable . 'flask[async,dotenv]' flask-login flask-wtf email-validator 'pytest<9' semantic-version
+	.venv-upstream/bin/python tests/upstream_flask.py
 
 check: .venv/check wheel
 	.venv/bin/ruff check
@@ -59,7 +62,7 @@ browser: .venv/test
 	      echo 'No browser can be had: the tests in one are left out.'; }
 
 clean:
-	rm -rf .venv .venv-mongodb .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb .venv-upstream .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Express, to compare with, where npm is there.
