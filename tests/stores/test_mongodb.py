@@ -454,7 +454,7 @@ def test_the_database_is_that_of_the_path_and_test_without_one():
         ("mongodb://h/?collection=", "collection"),
         ("mongodb://h/?timeout=soon", "timeout"),
         ("mongodb://h/?maxPoolSize=many", "maxpoolsize must be an integer"),
-        ("mongodb://h/?tls=true&tlsCAFile=/nowhere.pem", "nowhere.pem"),
+        ("mongodb://h/?tls=true&tlsCAFile=/nowhere.pem", "nowhere.pem|tlscafile"),
         ("mongodb://h/?srvMaxHosts=2", "srvMaxHosts"),
         ("mongodb://h/?authMechanism=SCRAM-SHA-256", "requires a username"),
         ("mongodb://a,b/?directConnection=true", "directConnection"),
