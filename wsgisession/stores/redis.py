@@ -364,7 +364,8 @@ class RedisStore(Store):
 
 
 def _time(now: float) -> int:
-    return min(max(round(now * 1000), 0), _LAST)
+    time = round(now * 1000)
+    return time if 0 <= time <= _LAST else min(max(time, 0), _LAST)
 
 
 def _milliseconds(ttl: float) -> int:

@@ -85,7 +85,7 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
         _deadline.reset(self._token)
-        if isinstance(error, _FAILURES):
+        if error is not None and isinstance(error, _FAILURES):
             raise StoreError(f"{self._server} {_complaint(error, self._seconds)}") from error
         return False
 
