@@ -18,7 +18,7 @@ T = TypeVar("T")
 Visit = tuple[str, object]
 """A request, as far as a session needs it: its Cookie header, and the environ for whoever makes IDs."""
 
-_IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes})
+IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes})
 _THE_END = 253_402_300_799.0  # of the year 9999, in seconds: the last that a datetime can be
 
 
@@ -192,13 +192,13 @@ class Session(MutableMapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         state = self._accessed()
         value = state.data[key]
-        if type(value) not in _IMMUTABLE:
+        if type(value) not in IMMUTABLE:
             state.expose()
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:
         state = self._changing()
-        if type(value) not in _IMMUTABLE:
+        if type(value) not in IMMUTABLE:
             state.expose()  # before the app's own dict or list is in there
         state.data[key] = value
 

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 from ..content import EMPTY, Content, Loaded
 from ..errors import SerializationError, SessionGone
 from ..events import logger
-from ..session import Origin, State
+from ..session import IMMUTABLE, Origin, State
 from .carry_over import old_session
 from .settings import get_manager
 
@@ -34,8 +34,36 @@ class SessionStore(SessionBase):
             self._session_key = None
             return {}
         self._state = state
-        state.expose()  # to Django, which hands the data out as they are
         return state.data
+
+    # Django hands out the data as they are, which is noted; a look at one value that nobody can change is not.
+
+    def _get_session(self, no_load: bool = False) -> dict[str, Any]:
+        data: dict[str, Any] = super()._get_session(no_load)
+        if self._state is not None:
+            self._state.expose()
+        return data
+
+    _session = property(_get_session)
+
+    async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
+        data: dict[str, Any] = await super()._aget_session(no_load)
+        if self._state is not None:
+            self._state.expose()
+        return data
+
+    def __getitem__(self, key: str) -> Any:
+        data = super()._get_session()
+        return data[key] if type(data[key]) in IMMUTABLE else self._session[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of the key, or the default."""
+        if key not in super()._get_session():
+            return default
+        return self[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in super()._get_session()
 
     def exists(self, session_key: str | None) -> bool:
         """Tell whether there is a live record under the key."""
@@ -62,7 +90,7 @@ class SessionStore(SessionBase):
         if self.session_key is None:
             self.create()
             return
-        data = self._get_session(no_load=must_create)
+        data = super()._get_session(no_load=must_create)
         age = self.get_expiry_age()
         if age <= 0:
             self.delete()
