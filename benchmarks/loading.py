@@ -10,7 +10,7 @@ import redis
 
 from wsgisession import SessionManager
 from wsgisession.stores import Record, open_store
-from wsgisession.stores.redis import _packed
+from wsgisession.stores.redis.store import _packed
 
 SECRET = "a secret for the benchmarks alone"
 

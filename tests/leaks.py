@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wsgisession import SessionError
-from wsgisession.signing import IDSigner
+from wsgisession._core.ids import IDSigner
 
 LOGGERS = (
     "wsgisession",

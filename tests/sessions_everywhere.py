@@ -9,7 +9,7 @@ from typing import Any
 
 import flask
 
-from wsgisession import signing
+from wsgisession._core import ids as signing
 from wsgisession.flask import FlaskSessions
 
 _make = flask.Flask.__init__

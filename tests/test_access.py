@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.visits import Site
-from wsgisession.access import Verdict, judge, login_address, prefers_json, refuse, roles_of
+from wsgisession.wsgi.access import Verdict, judge, login_address, prefers_json, refuse, roles_of
 
 
 def session_of(site: Site | None = None, **data: Any) -> Any:

@@ -134,7 +134,7 @@ def test_every_command_explains_itself_with_an_example():
 
 
 def test_a_purge_goes_on_to_the_end_or_to_its_limit(sqlite_url, monkeypatch):
-    monkeypatch.setattr("wsgisession.cli._PURGED_AT_ONCE", 4)
+    monkeypatch.setattr("wsgisession.cli.commands._PURGED_AT_ONCE", 4)
     with closing(open_store(sqlite_url)) as store:
         for number in range(19):
             store.create(f"s{number}", Record(b"{}", 5.0), now=1000)
@@ -147,7 +147,13 @@ def test_long_work_tells_who_watches_how_far_it_is(sqlite_url, command):
     fill(sqlite_url, "ada")
     with closing(open_store(sqlite_url)) as store:
         store.create("expired", Record(b"{}", 5.0), now=1000)
-    program = [sys.executable, "-c", "import wsgisession.cli as cli; cli._REPORTS = 0; cli.main()", command, sqlite_url]
+    program = [
+        sys.executable,
+        "-c",
+        "import wsgisession.cli.commands as cli; cli._REPORTS = 0; cli.main()",
+        command,
+        sqlite_url,
+    ]
     ours, theirs = os.openpty()
     watched = subprocess.run(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, check=True, timeout=30)
     told = os.read(ours, 1000)

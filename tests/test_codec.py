@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from wsgisession.codec import Codec
-from wsgisession.content import Content, Renewed
-from wsgisession.encryption import EncryptedCodec
+from wsgisession._core.codec import Codec
+from wsgisession._core.content import Content, Renewed
+from wsgisession._core.encryption import EncryptedCodec
+from wsgisession._core.merge import same
 from wsgisession.errors import SerializationError
-from wsgisession.merge import same
 
 CODEC = Codec(max_size=1 << 20)
 HANDLE = "1handle"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgisession.cookies import CookieOptions, cookie_finder, expire_cookie, is_plain_loopback, set_cookie
+from wsgisession._core.cookies import CookieOptions, cookie_finder, expire_cookie, is_plain_loopback, set_cookie
 from wsgisession.errors import ConfigurationError
 
 NOW = 1_000_000_000.0

@@ -18,9 +18,9 @@ from werkzeug.test import Client
 
 from tests.visits import Site
 from wsgisession import SessionMiddleware, get_session
-from wsgisession.decisions import TABLE, Decision, Facts, Send, Write, decide
-from wsgisession.environ import KEY
+from wsgisession._core.decisions import TABLE, Decision, Facts, Send, Write, decide
 from wsgisession.session import Origin
+from wsgisession.wsgi.environ import KEY
 
 WEEK = 7 * 86_400
 

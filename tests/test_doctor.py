@@ -18,11 +18,11 @@ from click.testing import CliRunner
 from tests import servers
 from tests.conftest import with_options
 from wsgisession.cli import main
-from wsgisession.doctor import Step, examine
+from wsgisession.cli.doctor import Step, examine
 from wsgisession.stores import Record, Store, open_store
 from wsgisession.stores.findings import Finding
-from wsgisession.stores.mongodb_diagnosis import of_indexes, of_server
-from wsgisession.stores.sqlite_diagnosis import filesystem_of
+from wsgisession.stores.mongodb.diagnosis import of_indexes, of_server
+from wsgisession.stores.sqlite.diagnosis import filesystem_of
 from wsgisession.testing.workbench import in_fork
 
 
@@ -320,7 +320,7 @@ def test_the_file_system_is_that_of_the_nearest_mount(folder, kind):
 def test_a_network_file_system_is_found(sqlite_url, monkeypatch, tmp_path):
     mounts = tmp_path / "mounts"
     mounts.write_text(MOUNTS.replace("/srv/shared\\040files ", f"{tmp_path} "))
-    monkeypatch.setattr("wsgisession.stores.sqlite_diagnosis._MOUNTS", mounts)
+    monkeypatch.setattr("wsgisession.stores.sqlite.diagnosis._MOUNTS", mounts)
     assert "is on a network file system (nfs4), where SQLite's locks do not hold" in found_in(sqlite_url)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from wsgisession.events import Events, SessionEvent
+from wsgisession._core.events import Events, SessionEvent
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

@@ -9,7 +9,7 @@ from flask import Flask, session
 
 from tests.django_project import set_up
 from wsgisession import ConfigurationError
-from wsgisession.content import Loaded
+from wsgisession._core.content import Loaded
 from wsgisession.flask import FlaskSessions
 
 SECRET = "for the tests, and long enough"

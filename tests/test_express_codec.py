@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from wsgisession import ConfigurationError, SerializationError, SessionManager
-from wsgisession.content import Content
-from wsgisession.cookies import CookieOptions
-from wsgisession.express import CLIENT, RESERVED, ExpressCodec
+from wsgisession._core.content import Content
+from wsgisession._core.cookies import CookieOptions
+from wsgisession.express.codec import CLIENT, RESERVED, ExpressCodec
 from wsgisession.stores import Record
 
 NOW = 2_000_000_000.5

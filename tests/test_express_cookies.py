@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from wsgisession import SessionManager
-from wsgisession.cookies import cookie_finder
-from wsgisession.express_cookies import ExpressSigner, decoded
+from wsgisession._core.cookies import cookie_finder
+from wsgisession.express.cookie import ExpressSigner, decoded
 
 KNOWN = json.loads((Path(__file__).parent / "vectors" / "express_cookies.json").read_text())
 VECTORS, ATTRIBUTES = KNOWN["vectors"], KNOWN["attributes"]

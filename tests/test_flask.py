@@ -30,11 +30,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-import wsgisession.flask
+import wsgisession.flask.interface
 from tests.visits import WatchedStore
-from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError, flask_settings
-from wsgisession.access import Verdict, refuse
+from wsgisession import ConfigurationError, Session, SessionMiddleware, StoreError
 from wsgisession.flask import FlaskSession, FlaskSessions, login_required, role_required
+from wsgisession.flask import settings as flask_settings
+from wsgisession.wsgi.access import Verdict, refuse
 
 SECRET = "a secret that is long enough"
 OLD = "the secret of last year, long enough"
@@ -358,8 +359,8 @@ def test_an_untouched_session_costs_no_call_and_no_header():
 def test_settings_are_read_again_only_when_one_has_changed(monkeypatch):
     read: list[Any] = []
     app = app_with_sessions(SECRET_KEY_FALLBACKS=[OLD])
-    options_of = wsgisession.flask.options_of
-    monkeypatch.setattr(wsgisession.flask, "options_of", lambda *given: read.append(1) or options_of(*given))
+    options_of = wsgisession.flask.interface.options_of
+    monkeypatch.setattr(wsgisession.flask.interface, "options_of", lambda *given: read.append(1) or options_of(*given))
     client = app.test_client()
     for _ in range(3):
         client.get("/")
@@ -400,14 +401,14 @@ def test_first_requests_side_by_side_make_one_manager(monkeypatch):
     app = app_with_sessions()
     interface: Any = app.session_interface
     both = threading.Barrier(2)
-    options_of = wsgisession.flask.options_of
+    options_of = wsgisession.flask.interface.options_of
 
     def slowly(*given: Any) -> Any:
         with contextlib.suppress(threading.BrokenBarrierError):
             both.wait(0.2)  # two that read the settings at once meet here; behind a lock they cannot
         return options_of(*given)
 
-    monkeypatch.setattr(wsgisession.flask, "options_of", slowly)
+    monkeypatch.setattr(wsgisession.flask.interface, "options_of", slowly)
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(interface.manager, [app, app])
     assert one is other

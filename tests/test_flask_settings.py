@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from wsgisession import ConfigurationError, CookieOptions, SessionManager
-from wsgisession.flask_settings import OPTIONS, _warn_once, options_of, snapshot
+from wsgisession.flask.settings import OPTIONS, _warn_once, options_of, snapshot
 
 SECRET = "a secret that is long enough"
 OLD = "the secret of last year, long enough"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgisession.headers import NOTHING, Reply, with_reply
+from wsgisession._core.reply import NOTHING, Reply, with_reply
 
 COOKIE = Reply("sid=x")
 READ = Reply(vary=True)

@@ -11,7 +11,7 @@ from werkzeug.test import Client
 from tests.visitors import Site
 from tests.visits import NOW, Clock
 from wsgisession import Session, SessionInfo
-from wsgisession.listing import capped
+from wsgisession._core.info import capped
 
 FORGED = {"X-Forwarded-For": "203.0.113.66", "X-Real-IP": "203.0.113.66", "Forwarded": "for=203.0.113.66"}
 

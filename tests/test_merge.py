@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from wsgisession.content import containers
-from wsgisession.merge import adopt, merge, same
+from wsgisession._core.content import containers
+from wsgisession._core.merge import adopt, merge, same
 
 names = st.sampled_from("abc")
 scalars = st.sampled_from([None, True, 1, 1.0, "x", math.nan, (1,), frozenset({1})])

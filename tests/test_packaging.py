@@ -6,6 +6,8 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
+from setuptools import find_packages
+
 from wsgisession import stores
 
 ROOT = Path(__file__).parent.parent
@@ -16,7 +18,9 @@ EXTRAS = METADATA["options.extras_require"]
 
 def test_every_package_is_in_the_distribution():
     there = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "wsgisession").rglob("*.py")}
-    assert set(METADATA["options"]["packages"].split()) == there
+    include = METADATA["options.packages.find"]["include"].split()
+    assert METADATA["options"]["packages"] == "find:"
+    assert set(find_packages(str(ROOT), include=include)) == there
 
 
 def test_the_types_are_in_the_distribution():

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.loading import load_sqlite, rows
 from tests.conftest import with_options
 from wsgisession.stores import Record, Store, open_store
-from wsgisession.stores.sqlite import _leading
+from wsgisession.stores.sqlite.store import _leading
 from wsgisession.testing.workbench import in_parallel
 
 COUNT = 5000
@@ -100,7 +100,7 @@ def test_a_purge_on_sqlite_leaves_a_gap_after_each_transaction(sqlite_url, monke
             pauses.append(seconds)
             assert writer.create(f"s{len(pauses)}", Record(b"{}", 100.0), now=time.time())
 
-        monkeypatch.setattr("wsgisession.stores.sqlite.time.sleep", write_meanwhile)
+        monkeypatch.setattr("wsgisession.stores.sqlite.store.time.sleep", write_meanwhile)
         assert store.purge(now=time.time()) == 1200
         assert len(pauses) == 2
         assert min(pauses) > 0

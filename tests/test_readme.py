@@ -20,7 +20,7 @@ from tests.visits import Browser, Site
 from tests.web import SECRET, Gunicorn
 from tests.web import Browser as RealBrowser
 from wsgisession import SessionManager, stores
-from wsgisession.headers import Reply
+from wsgisession._core.reply import Reply
 
 README = (ROOT / "README.md").read_text()
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tests.visits import DAY, NOW, Site
 from wsgisession import ConfigurationError, HeadersSentError, SerializationError, Session, SessionError, SessionGone
-from wsgisession.merge import same
+from wsgisession._core.merge import same
 
 
 def at(seconds):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsgisession._core.ids import IDSigner, parse_secrets
 from wsgisession.errors import ConfigurationError
-from wsgisession.signing import IDSigner, parse_secrets
 
 OLD, NEW = b"an old secret of some length", b"a new secret of some length!"
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wsgisession.tables import plain, span, table
+from wsgisession.cli.tables import plain, span, table
 
 
 def test_columns_line_up_under_their_headings():

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsgisession._core.timeouts import DAY, Timeouts
 from wsgisession.errors import ConfigurationError
-from wsgisession.timeouts import DAY, Timeouts
 
 
 def timeouts(**options):

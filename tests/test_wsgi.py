@@ -35,7 +35,7 @@ from wsgisession import (
     StoreError,
     get_session,
 )
-from wsgisession.environ import KEY
+from wsgisession.wsgi.environ import KEY
 
 TEXT = ("Content-Type", "text/plain")
 OK = "200 OK"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from wsgisession import Session, SessionEvent, SessionManager
-from wsgisession.headers import Reply
+from wsgisession._core.reply import Reply
 from wsgisession.stores.memory import MemoryStore
 
 SECRET = "a secret that is long enough"

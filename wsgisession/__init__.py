@@ -3,8 +3,9 @@
 The cookie carries a signed ID; all data stay on the server, in the store that a URL names.
 """
 
-from .cookies import CookieOptions
-from .environ import get_session
+from ._core.cookies import CookieOptions
+from ._core.events import SessionEvent
+from ._core.info import SessionInfo
 from .errors import (
     ConfigurationError,
     HeadersSentError,
@@ -14,12 +15,11 @@ from .errors import (
     SessionGone,
     StoreError,
 )
-from .events import SessionEvent
-from .listing import SessionInfo
 from .manager import SessionManager
 from .session import Session, SessionCookie
 from .stores import Store, open_store
-from .wsgi import SessionMiddleware
+from .wsgi.environ import get_session
+from .wsgi.middleware import SessionMiddleware
 
 __all__ = [
     "ConfigurationError",

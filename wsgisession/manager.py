@@ -8,15 +8,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from .content import Loaded
-from .cookies import CookieOptions, cookie_finder
-from .decisions import Facts, Send, Write, decide
+from ._core.content import Loaded
+from ._core.cookies import CookieOptions, cookie_finder
+from ._core.decisions import Facts, Send, Write, decide
+from ._core.events import Events, Listener, logger
+from ._core.ids import parse_secrets
+from ._core.info import SessionInfo, capped, info_of
+from ._core.lifecycle import Lifecycle
+from ._core.records import GONE, Records
+from ._core.replies import CookieWriter
+from ._core.reply import NOTHING, READ, Reply
+from ._core.takeover import Succession
+from ._core.timeouts import THIRTY_DAYS, Duration, Timeouts
 from .errors import SessionGone, StoreError
-from .events import Events, Listener, logger
-from .headers import NOTHING, READ, Reply
-from .lifecycle import Lifecycle
-from .listing import SessionInfo, capped, info_of
-from .options import (
+from .session import Session, State, first_user
+from .settings import (
     check_callables,
     check_choice,
     check_flags,
@@ -31,13 +37,7 @@ from .options import (
     timeouts_for,
     user_keys,
 )
-from .records import GONE, Records
-from .replies import CookieWriter
-from .session import Session, State, first_user
-from .signing import parse_secrets
 from .stores import Record, Store
-from .succession import Succession
-from .timeouts import THIRTY_DAYS, Duration, Timeouts
 
 S = TypeVar("S", bound=Session)
 

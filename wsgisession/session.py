@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
 
-from .content import Content, Loaded, containers
+from ._core.content import Content, Loaded, containers
 from .errors import HeadersSentError, SessionError, SessionGone
 
 T = TypeVar("T")

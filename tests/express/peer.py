@@ -23,7 +23,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from tests.servers import HOST, Server, ServerUnavailable
 from wsgisession import Session, SessionManager, SessionMiddleware
-from wsgisession.environ import KEY
+from wsgisession.wsgi.environ import KEY
 
 HERE = Path(__file__).parent
 NAME = "connect.sid"

@@ -13,8 +13,8 @@ import redis
 
 from tests.express.peer import Browser, Express, Node, Ours, parsed, together, where
 from wsgisession import SessionGone
-from wsgisession.codec import Codec
-from wsgisession.content import Content
+from wsgisession._core.codec import Codec
+from wsgisession._core.content import Content
 from wsgisession.stores import Record, open_store
 
 STORES = ["redis", "postgresql", "mongodb", "mongodb objects"]

@@ -12,7 +12,7 @@ from bson import DatetimeMS
 
 from wsgisession import ConfigurationError, SessionManager
 from wsgisession.stores import Reader, Record, Store, in_layout_of_express, open_store
-from wsgisession.stores.mongodb_express import json_of, session_of
+from wsgisession.stores.mongodb.express import json_of, session_of
 
 DAY = 86_400.0
 KEYS = ("user_id", "_user_id", "_auth_user_id")

@@ -22,8 +22,9 @@ from pymongo.collection import Collection
 
 from tests import servers
 from wsgisession.errors import ConfigurationError, StoreError
-from wsgisession.stores import Record, mongodb, open_store
-from wsgisession.stores.mongodb import MongoDBStore
+from wsgisession.stores import Record, open_store
+from wsgisession.stores.mongodb import store as mongodb
+from wsgisession.stores.mongodb.store import MongoDBStore
 
 NOW = 4_000_000_000.25  # so far ahead that no sweeper of the server's takes a live record for an old one
 

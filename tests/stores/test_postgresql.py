@@ -21,7 +21,7 @@ import pytest
 from tests import servers
 from wsgisession.errors import ConfigurationError, StoreError
 from wsgisession.stores import Record, open_store
-from wsgisession.stores.postgresql import PostgreSQLStore
+from wsgisession.stores.postgresql.store import PostgreSQLStore
 from wsgisession.testing import SharedStoreContract
 
 NOW = 1_800_000_000.25

@@ -19,8 +19,9 @@ import pytest
 
 from tests.servers import ROOT
 from wsgisession.errors import ConfigurationError, StoreError
-from wsgisession.stores import Record, open_store, sqlite
-from wsgisession.stores.sqlite import SQLiteStore
+from wsgisession.stores import Record, open_store
+from wsgisession.stores.sqlite import store as sqlite
+from wsgisession.stores.sqlite.store import SQLiteStore
 from wsgisession.testing.workbench import create, in_fork, in_parallel, numbered, peek
 
 NOW = 1_000_000_000.0

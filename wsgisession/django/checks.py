@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
-from ..cookies import LONGEST_LIFETIME, CookieOptions
+from .._core.cookies import LONGEST_LIFETIME, CookieOptions
 from ..errors import ConfigurationError
 from ..manager import SessionManager
 from .engine import SessionStore

@@ -11,9 +11,9 @@ from asgiref.sync import sync_to_async
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.utils.dateparse import parse_datetime
 
-from ..content import EMPTY, Content, Loaded
+from .._core.content import EMPTY, Content, Loaded
+from .._core.events import logger
 from ..errors import SerializationError, SessionGone
-from ..events import logger
 from ..session import IMMUTABLE, Origin, State
 from .carry_over import old_session
 from .settings import get_manager

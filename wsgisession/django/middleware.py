@@ -9,9 +9,9 @@ from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from ..environ import KEY, RETRY_AFTER, UNAVAILABLE
 from ..errors import SessionError, SessionGone, StoreError
 from ..session import Origin, Session
+from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE
 from .engine import has_passed
 from .settings import get_manager
 

@@ -28,9 +28,9 @@ _BUILT_IN = {
 }
 _FOR_EXPRESS = {
     (f"{__name__}.memory", "MemoryStore"): (None, ""),
-    (f"{__name__}.redis", "RedisStore"): ("redis_express", "ExpressRedisStore"),
-    (f"{__name__}.postgresql", "PostgreSQLStore"): ("postgresql_express", "ExpressPostgreSQLStore"),
-    (f"{__name__}.mongodb", "MongoDBStore"): ("mongodb_express", "ExpressMongoDBStore"),
+    (f"{__name__}.redis.store", "RedisStore"): ("redis.express", "ExpressRedisStore"),
+    (f"{__name__}.postgresql.store", "PostgreSQLStore"): ("postgresql.express", "ExpressPostgreSQLStore"),
+    (f"{__name__}.mongodb.store", "MongoDBStore"): ("mongodb.express", "ExpressMongoDBStore"),
 }
 
 

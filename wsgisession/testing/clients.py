@@ -10,7 +10,7 @@ from werkzeug.test import Client, create_environ
 from ..errors import ConfigurationError
 from ..manager import SessionManager
 from ..session import Session
-from ..wsgi import SessionMiddleware
+from ..wsgi.middleware import SessionMiddleware
 
 
 def logged_in(target: Any, /, user_id: Any, *, manager: SessionManager | None = None, **data: Any) -> Any:

@@ -1,0 +1,6 @@
+"""`python -m wsgisession` is the `wsgisession` command."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

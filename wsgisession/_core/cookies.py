@@ -1,0 +1,216 @@
+"""`CookieOptions`, finding our values in a Cookie header, writing Set-Cookie (werkzeug)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Literal
+
+from werkzeug.http import dump_cookie
+
+from ..errors import ConfigurationError
+
+MOST_CANDIDATES = 8
+"""How many cookies of our name are tried in one request (RFC 6265bis section 5.8.3 leaves their order open)."""
+
+LONGEST_HEADER = 64 * 1024
+LONGEST_LIFETIME = timedelta(days=400).total_seconds()  # RFC 6265bis section 5.5
+_LONGEST_NAME = 256  # octets; our values have at most 172, and the pair may have 4096: RFC 6265bis section 5.6
+_LONGEST_ATTRIBUTE = 1024
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ATTRIBUTE = re.compile(r"[ -:<-~]*")
+_DOMAIN = re.compile(r"\.?(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
+_PREFIXES = ("__secure-", "__host-", "__http-")  # RFC 6265bis section 4.1.3, layered-cookies draft
+_THE_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+SameSite = Literal["Lax", "Strict", "None"]
+
+
+@dataclass(frozen=True)
+class CookieOptions:
+    """How the session cookie is sent. Its value never says more than a signed ID.
+
+    :param max_age: seconds or a timedelta until the browser drops it; None for a cookie that ends with the browser.
+        At most 400 days.
+    :param path: the URL path that the cookie covers; a request outside it has no session (RFC 6265bis section 5.1.4).
+    :param domain: the domain, with its subdomains, that gets the cookie; None for this host alone.
+    :param http_only: hide the cookie from JavaScript.
+    :param same_site: ``"Lax"``, ``"Strict"`` or ``"None"``.
+    :param secure: True, False, or ``"auto"``: Secure, except on plain http to a loopback host.
+    :param partitioned: a separate cookie under each top-level site (CHIPS).
+    :raises ConfigurationError: for what a browser would refuse or cut.
+    """
+
+    max_age: float | timedelta | None = None
+    path: str = "/"
+    domain: str | None = None
+    http_only: bool = True
+    same_site: SameSite = "Lax"
+    secure: bool | Literal["auto"] = "auto"
+    partitioned: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_age, timedelta):
+            object.__setattr__(self, "max_age", self.max_age.total_seconds())
+        self._check_max_age()
+        self._check_same_site()
+        self._check_flags()
+        _check_attribute("path", self.path)
+        if not self.path.startswith("/"):
+            raise ConfigurationError(f'the cookie path {self.path!r} must start with "/"')
+        if self.domain is not None:
+            _check_attribute("domain", self.domain)
+            if not _DOMAIN.fullmatch(self.domain):
+                raise ConfigurationError(
+                    f"the cookie domain {self.domain!r} is no bare host name; give None for this host alone"
+                )
+
+    def _check_max_age(self) -> None:
+        age = self.max_age
+        if age is None:
+            return
+        if isinstance(age, bool) or not isinstance(age, (int, float)):
+            raise ConfigurationError("the cookie's max_age must be seconds, a timedelta or None")
+        if not 0 < age <= LONGEST_LIFETIME:
+            raise ConfigurationError("the cookie's max_age must be more than 0 and at most 400 days (34560000 seconds)")
+
+    def _check_same_site(self) -> None:
+        known = {"lax": "Lax", "strict": "Strict", "none": "None"}
+        if not isinstance(self.same_site, str) or self.same_site.lower() not in known:
+            raise ConfigurationError('the cookie\'s same_site must be "Lax", "Strict" or "None"')
+        object.__setattr__(self, "same_site", known[self.same_site.lower()])
+
+    def _check_flags(self) -> None:
+        if self.secure != "auto" and not isinstance(self.secure, bool):
+            raise ConfigurationError('the cookie\'s secure must be True, False or "auto"')
+        if not isinstance(self.http_only, bool) or not isinstance(self.partitioned, bool):
+            raise ConfigurationError("the cookie's http_only and partitioned must be True or False")
+        if self.secure is False and self.same_site == "None":
+            raise ConfigurationError("browsers refuse SameSite=None without Secure; leave secure out or set it to True")
+        if self.secure is False and self.partitioned:
+            raise ConfigurationError("browsers refuse Partitioned without Secure; leave secure out or set it to True")
+
+    @property
+    def seconds(self) -> float | None:
+        """The ``max_age`` in seconds, or None."""
+        return None if self.max_age is None else float(self.max_age)  # type: ignore[arg-type]
+
+    def check_name(self, name: str) -> None:
+        """Check that the name is a token and that these options keep what its prefix promises.
+
+        :raises ConfigurationError: RFC 6265bis sections 4.1.3 and 5.6, prefixes compared without case.
+        """
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name) or len(name) > _LONGEST_NAME:
+            raise ConfigurationError(f"the cookie name {name!r} is not a token of RFC 9110 section 5.6.2")
+        lower = name.lower()
+        host, http = lower.startswith("__host-"), lower.startswith(("__http-", "__host-http-"))
+        if lower.startswith(_PREFIXES) and self.secure is False:
+            raise ConfigurationError(f"browsers refuse {name} without Secure; leave secure out or set it to True")
+        if host and (self.domain is not None or self.path != "/"):
+            raise ConfigurationError(f'browsers refuse {name} with a domain or a path other than "/"; leave both out')
+        if http and not self.http_only:
+            raise ConfigurationError(f"browsers refuse {name} without HttpOnly; leave http_only out")
+
+    def is_secure(self, name: str, *, plain_loopback: bool) -> bool:
+        """Tell whether the cookie is sent with Secure.
+
+        :param plain_loopback: whether the request came over plain http to a loopback host.
+        """
+        if self.secure != "auto":
+            return self.secure
+        needed = self.same_site == "None" or self.partitioned or name.lower().startswith(_PREFIXES)
+        return needed or not plain_loopback
+
+    def covers(self, path: str) -> bool:
+        """Tell whether the request path is inside the cookie's (RFC 6265bis section 5.1.4)."""
+        mine = self.path
+        return mine == "/" or path == mine or path.startswith(mine if mine.endswith("/") else mine + "/")
+
+
+def _check_attribute(what: str, value: str) -> None:
+    if not isinstance(value, str) or not _ATTRIBUTE.fullmatch(value) or len(value) > _LONGEST_ATTRIBUTE:
+        raise ConfigurationError(
+            f"the cookie {what} must be at most {_LONGEST_ATTRIBUTE} printable ASCII characters without a semicolon"
+        )
+
+
+def cookie_finder(name: str) -> Callable[[str], Iterable[str]]:
+    """Return a function that finds the values of this cookie in a Cookie header: the first eight, as they stand.
+
+    The name is exact and case-sensitive (RFC 6265bis section 5.4). A header of over 64 KiB has none.
+    """
+    pattern = re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=[ \t]*([^;]*)")
+
+    def find(header: str) -> Iterable[str]:
+        if name not in header or len(header) > LONGEST_HEADER:  # which settles most requests without a closer look
+            return ()
+        return [_unquoted(value.rstrip(" \t")) for value in pattern.findall(header)[:MOST_CANDIDATES]]
+
+    return find
+
+
+@lru_cache(maxsize=256)
+def is_plain_loopback(scheme: str, host: str) -> bool:
+    """Tell whether a request came over plain http to a loopback host, where browsers keep Secure cookies away.
+
+    :param host: the Host header's value, or a bare name.
+    """
+    if scheme != "http":
+        return False
+    name = host[1:].partition("]")[0] if host.startswith("[") else host
+    if name.count(":") == 1:
+        name = name.partition(":")[0]
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value
+
+
+def set_cookie(name: str, value: str, options: CookieOptions, *, secure: bool, lasts: int | None, now: float) -> str:
+    """Return the Set-Cookie value that gives the browser the cookie.
+
+    :param lasts: Max-Age in seconds, or None for a cookie that ends with the browser.
+    """
+    expires = None if lasts is None else _THE_EPOCH + timedelta(seconds=int(now) + lasts)  # as HTTP writes it
+    return _dump(name, value, options, secure=secure, max_age=lasts, expires=expires)
+
+
+def expire_cookie(name: str, options: CookieOptions, *, secure: bool) -> str:
+    """Return the Set-Cookie value that makes the browser drop the cookie: the same attributes, empty and past."""
+    return _dump(name, "", options, secure=secure, max_age=0, expires=_THE_EPOCH)
+
+
+def _dump(
+    name: str, value: str, options: CookieOptions, *, secure: bool, max_age: int | None, expires: datetime | None
+) -> str:
+    return f"{name}={value};{_attributes(options, secure, max_age, expires)}"
+
+
+@lru_cache(maxsize=256)
+def _attributes(options: CookieOptions, secure: bool, max_age: int | None, expires: datetime | None) -> str:
+    """Return what follows the value, the same for all visitors of a second. Name and value need no quoting."""
+    header = dump_cookie(
+        "name",
+        "",
+        max_age=max_age,
+        expires=expires,
+        path=options.path,
+        domain=options.domain,
+        secure=secure,
+        httponly=options.http_only,
+        samesite=options.same_site,
+        partitioned=options.partitioned,
+        sync_expires=False,
+        max_size=0,
+    )
+    return header.partition(";")[2]

@@ -1,0 +1,5 @@
+"""The `wsgisession` command."""
+
+from .commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""The formats of express-session and its stores."""

@@ -1,0 +1,253 @@
+"""`ExpressCodec`: dict to bytes and back in the form of express-session, the data beside a member ``cookie``.
+
+Values follow JSON as JavaScript writes it: tuples become lists, datetimes what toISOString returns, 1.0 becomes 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NoReturn
+
+import msgspec
+
+from .._core.codec import Codec, RefusedError, written_dict, written_items
+from .._core.content import Content, Renewed
+from .._core.cookies import CookieOptions
+from ..errors import SerializationError
+from .cookie import EXPRESS, iso, max_age_of, members_of, settings_of, whole
+
+RESERVED = frozenset(
+    {
+        "cookie",
+        "id",
+        "req",
+        "touch",
+        "resetMaxAge",
+        "save",
+        "reload",
+        "destroy",
+        "regenerate",
+        "constructor",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "toString",
+        "valueOf",
+        "__proto__",
+        "__defineGetter__",
+        "__defineSetter__",
+        "__lookupGetter__",
+        "__lookupSetter__",
+    }
+)
+"""The keys that express-session has taken: it loses what a record says under them."""
+
+CREATED = "_created"
+"""The key that carries the absolute timeout through Express: when the session began, in milliseconds."""
+
+CLIENT = "_wsgisession_client"
+"""The key of the IP address and the user agent, for ``track_client``."""
+
+_SAFE = 2**53
+_HUGE = 1e21  # from where on JavaScript writes an exponent
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+_encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder().decode
+
+
+class ExpressContent(Content, frozen=True):
+    """The content of a record that Express may have written.
+
+    :param is_dated: whether the record says when the session began; where not, `created_at` is when it was read.
+    """
+
+    is_dated: bool = True
+
+
+class ExpressCodec(Codec):
+    """The format of express-session.
+
+    :param options: the settings of the cookie, which every record must say.
+    :param dates: whether records say when the session began, for an absolute timeout.
+    :param clock: returns seconds since the epoch.
+    """
+
+    def __init__(self, *, max_size: int, options: CookieOptions, dates: bool, clock: Callable[[], float]) -> None:
+        super().__init__(max_size=max_size)
+        self._options, self._dates, self._clock = options, dates, clock
+        self._taken = RESERVED | ({CLIENT, CREATED} if dates else {CLIENT})
+
+    def dump(self, data: dict[str, Any]) -> bytes:
+        """Return the mapping as JSON text.
+
+        :raises SerializationError: naming the key path of a value that JSON cannot hold, or that Node.js would change.
+        """
+        for key in data.keys() & self._taken:
+            raise SerializationError(f"session[{key!r}] cannot be stored: the format has taken the key; choose another")
+        try:
+            return _written(written_dict(data, 0, _plain))
+        except RefusedError as refused:
+            raise SerializationError(str(refused)) from None
+
+    def parse(self, text: bytes) -> dict[str, Any]:
+        """Return the mapping that JSON text holds.
+
+        :raises SerializationError: for anything else.
+        """
+        try:
+            data = _read(text)
+        except _UNREADABLE as error:
+            raise SerializationError("the record's data cannot be read") from error
+        if type(data) is not dict:
+            raise SerializationError("the record's data are no mapping")
+        return data
+
+    def same(self, one: bytes, other: bytes) -> bool:
+        """Tell whether two texts say the same; the order of keys does not count."""
+        return one == other or _sorted(one) == _sorted(other)
+
+    def as_stored(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the mapping as it will be read again: without tuples and datetimes."""
+        return self.parse(self.dump(data))
+
+    def is_dated(self, content: Content) -> bool:
+        """Tell whether the record says when the session began, or need not."""
+        return not self._dates or not isinstance(content, ExpressContent) or content.is_dated
+
+    def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
+        """Return what the store keeps under the handle.
+
+        :raises SerializationError: where it is larger than ``max_size``.
+        """
+        assert isinstance(content, Content)
+        cookie = members_of(content.cookie, self._options, now=self._clock())
+        parts = [b'"cookie":' + _written(cookie), content.data[1:-1], self._beside(content)]
+        return self._checked(b"{" + b",".join(part for part in parts if part) + b"}")
+
+    def _beside(self, content: Content) -> bytes:
+        beside: dict[str, Any] = {}
+        if self._dates:
+            beside[CREATED] = round((content.authenticated_at or content.created_at) * 1000)
+        if content.client is not None:
+            beside[CLIENT] = list(content.client)
+        return _written(beside)[1:-1]
+
+    def unpack(self, packed: bytes, *, handle: str) -> Content:
+        """Return the content of what the store kept under the handle.
+
+        :raises SerializationError: for anything but a session of Express's.
+        """
+        data = self.parse(packed)
+        members = data.pop("cookie", None)
+        if type(members) is not dict:
+            raise SerializationError("the record is no session of Express's: it lacks the cookie")
+        created = self._taken_out(data) if self._dates else None
+        client = _client_of(data.pop(CLIENT, None))
+        for key in data.keys() & RESERVED:
+            del data[key]
+        settings, at = settings_of(members), self._clock() if created is None else created
+        return ExpressContent(_written(data), at, None, None, settings, client, created is not None)
+
+    def _taken_out(self, data: dict[str, Any]) -> float | None:
+        created = data.pop(CREATED, None)
+        if isinstance(created, bool) or not isinstance(created, (int, float)) or not 0 <= created < 253_402_300_800_000:
+            return None
+        return created / 1000
+
+    def glance(self, packed: bytes) -> tuple[float | None, dict[str, Any]]:
+        """Return what stores must know: the seconds by which each use extends the session, and its data.
+
+        None where its cookie ends with the browser. A record that cannot be read has no data.
+        """
+        try:
+            data = self.parse(packed)
+        except SerializationError:
+            return None, {}
+        members = data.get("cookie")
+        return max_age_of(members) if type(members) is dict else None, data
+
+
+def _client_of(value: Any) -> tuple[str, str] | None:
+    if type(value) is list and len(value) == 2 and all(type(text) is str for text in value):
+        return value[0], value[1]
+    return None
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return _SURROGATE.sub(lambda lone: f"\\u{ord(lone[0]):04x}", text).encode()
+
+
+def _read(text: bytes) -> Any:
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:  # perhaps for a lone surrogate, which JavaScript's strings may have
+        return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _sorted(text: bytes) -> bytes:
+    value = _read(text)
+    try:
+        return _encode_sorted(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=True).encode()
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Return the value as JSON can hold it and JavaScript will keep it."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    kind = type(value)
+    if kind is int:
+        return _plain_int(value)
+    if kind is float:
+        return _plain_float(value)
+    if kind is dict:
+        return written_dict(value, depth + 1, _plain)
+    if kind is list or kind is tuple:
+        return written_items(value, depth + 1, _plain)
+    if kind is datetime:
+        return iso(value)
+    raise RefusedError(
+        f"values of type {kind.__module__}.{kind.__qualname__} are not supported in JSON, which Express stores"
+    )
+
+
+def _plain_int(value: int) -> int:
+    if abs(value) > _SAFE and (abs(value) > 1e300 or _as_javascript(value) != value):
+        raise RefusedError("an int that Node.js would round; store it as a str")
+    return value
+
+
+def _as_javascript(value: int) -> int:
+    """Return the int that a number of JavaScript's reads as when it is written: its shortest digits."""
+    digits, _, exponent = repr(float(value)).partition("e")
+    left, _, right = digits.partition(".")
+    power = int(exponent or 0) - len(right)
+    return int(left + right) * 10**power if power >= 0 else int(float(value))
+
+
+def _plain_float(value: float) -> float:
+    if not math.isfinite(value):
+        raise RefusedError(f"JSON has no {value}")
+    return whole(value) if abs(value) < _HUGE else value
+
+
+__all__ = ["CLIENT", "CREATED", "EXPRESS", "RESERVED", "ExpressCodec", "ExpressContent"]

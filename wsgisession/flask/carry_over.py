@@ -1,0 +1,140 @@
+"""`CarryOver`: a session that another library kept goes on as one of ours, where its cookie still stands for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from itsdangerous import BadData, BadSignature, Signer
+
+from .._core.content import Content
+from .._core.cookies import cookie_finder
+from .._core.events import logger
+from ..errors import ConfigurationError, SerializationError, StoreError
+from ..manager import SessionManager
+from ..session import Origin, Session, State
+
+Reader = Callable[[str], Any]
+"""Takes the cookie's value, and returns the data that it stands for, or None. Reads nothing that can run code."""
+
+_ID_OF_FLASK_SESSION = re.compile(r"[A-Za-z0-9_-]{16,256}")
+
+
+class CarryOver:
+    """Starts the session of a visitor who has none of ours with the data of the library of before.
+
+    :param read: what the cookies of before stand for.
+    :param name: the name that they have, and ours too.
+    :param until: when carrying over ends; None for never.
+    """
+
+    def __init__(self, read: Reader, *, name: str, until: datetime | None = None) -> None:
+        if not callable(read):
+            raise ConfigurationError("carry_over must be True, or a callable that reads the data of a cookie's value")
+        if until is not None and (not isinstance(until, datetime) or until.tzinfo is None):
+            raise ConfigurationError("carry_over_until must be a datetime with its time zone")
+        self._read, self._find = read, cookie_finder(name)
+        self._until = None if until is None else until.timestamp()
+        self._warned = False
+
+    def begin(self, session: Session, manager: SessionManager) -> bool:
+        """Give a session without a record the old one's data; tell whether that was done.
+
+        That counts as a change. A cookie of ours, also one whose session has ended, rules the old ones out.
+        """
+        state = session.state
+        if state is None or session.visit is None or not _is_startable(state):
+            return False
+        if self._until is not None and manager.lifecycle.now() >= self._until:
+            return False
+        data = self._data(session.visit[0], manager)
+        if data and not session.is_sealed:  # too late to be kept, it is there to be read all the same
+            state.expose()
+        state.data.update(data)
+        return bool(data)
+
+    def _data(self, cookie_header: str, manager: SessionManager) -> dict[str, Any]:
+        for value in self._find(cookie_header):
+            data = self._read(value)
+            if isinstance(data, dict) and data and self._can_be_kept(data, manager):
+                return data
+        return {}
+
+    def _can_be_kept(self, data: dict[str, Any], manager: SessionManager) -> bool:
+        """Tell whether the data can be stored: an old cookie is no reason for an error page."""
+        codec = manager.records.codec
+        try:
+            content = Content(codec.dump(data), manager.lifecycle.now())
+            codec.pack(content, handle="not stored")
+        except SerializationError as error:
+            if not self._warned:
+                self._warned = True
+                logger.warning("a session could not be carried over, and others may not be either: %s", error)
+            return False
+        return True
+
+
+def _is_startable(state: State) -> bool:
+    return state.origin is Origin.FORGED and state.record is None and not state.destroyed
+
+
+def signed_cookies(serializer: Any, *, max_age: float) -> Reader:
+    """Return a reader of cookies that hold the data themselves, signed by one of itsdangerous' timed serializers.
+
+    :param max_age: seconds for which a signature counts.
+    """
+
+    def read(value: str) -> Any:
+        try:
+            return serializer.loads(value, max_age=max_age)
+        except BadData:
+            return None
+
+    return read
+
+
+class FlaskSessionRedis:
+    """Reads the records that Flask-Session keeps in Redis: msgpack or JSON, never pickle. Writes nothing there.
+
+    :param client: the `redis.Redis` that was Flask-Session's ``SESSION_REDIS``.
+    :param prefix: its ``SESSION_KEY_PREFIX``.
+    :param secret: with ``SESSION_USE_SIGNER``, the app's secret.
+    """
+
+    def __init__(self, client: Any, *, prefix: str = "session:", secret: str | bytes | None = None) -> None:
+        self._client, self._prefix = client, prefix
+        self._signer = None if secret is None else Signer(secret, salt="flask-session", key_derivation="hmac")
+
+    def __call__(self, value: str) -> Any:
+        """Return what the cookie's value stands for.
+
+        :raises StoreError: where that Redis cannot be read.
+        """
+        session_id = self._session_id(value)
+        if _ID_OF_FLASK_SESSION.fullmatch(session_id) is None:
+            return None
+        try:
+            record = self._client.get(self._prefix + session_id)
+        except Exception as error:  # whatever its driver raises
+            raise StoreError("Flask-Session's Redis cannot be read: see that it runs, or end carry_over") from error
+        return _unpacked(record) if isinstance(record, bytes) else None
+
+    def _session_id(self, value: str) -> str:
+        if self._signer is None:
+            return value
+        try:
+            return self._signer.unsign(value).decode()
+        except (BadSignature, ValueError):
+            return ""
+
+
+def _unpacked(record: bytes) -> Any:
+    for decode in (msgspec.msgpack.decode, msgspec.json.decode):
+        try:
+            return decode(record)
+        except msgspec.DecodeError:
+            continue
+    return None

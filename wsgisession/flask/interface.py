@@ -1,0 +1,425 @@
+"""`FlaskSessions`: Flask's session interface on a `SessionManager`, and decorators for who may pass."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from threading import Lock
+from typing import Any, ParamSpec, Protocol, cast, overload
+
+from flask import (
+    Flask,
+    Request,
+    Response,
+    abort,
+    after_this_request,
+    current_app,
+    request,
+    url_for,
+)
+from flask import session as _flask_session
+from flask.sessions import NullSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
+from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import Headers
+
+from .._core.cookies import LONGEST_LIFETIME
+from .._core.reply import NOTHING, Reply, with_reply
+from ..errors import ConfigurationError, StoreError
+from ..express.cookie import EXPRESS
+from ..manager import SessionManager
+from ..session import Origin, Session, State, first_user
+from ..stores import Store
+from ..wsgi.access import Refusal, Roles, Verdict, judge, refuse
+from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
+from .carry_over import CarryOver, signed_cookies
+from .settings import OPTIONS, options_of, snapshot
+
+P = ParamSpec("P")
+Answer = ResponseReturnValue | Awaitable[ResponseReturnValue]
+
+_EXTENSION = "wsgisession"
+
+
+class FlaskSession(Session, SessionMixin):
+    """A `Session` with what Flask expects of one: `permanent`, `new`, `modified`, `accessed`.
+
+    :ivar manager: the manager it belongs to.
+    :ivar was_written: whether this request's changes are in the store already.
+    :ivar outer: the environ's session, where the app is wrapped in `SessionMiddleware` too: then this is another face
+        of it.
+    :ivar carry_over: what starts it with the data of the library of before.
+    :ivar was_carried_over: whether that was done.
+    """
+
+    outer: Session | None = None
+    manager: SessionManager
+    carry_over: CarryOver | None = None
+    was_written: bool = False
+    was_carried_over: bool = False
+    _seen = _sealed = False
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]
+        """Whether no record was there when the request came."""
+        return self.is_new
+
+    @property
+    def modified(self) -> bool:
+        """Whether this request changed the session; nested changes are noticed without help.
+
+        Set to True, the session is compared at the end of the request; set to False, changes so far are not.
+        """
+        return self.was_written or self.is_modified
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        state = self.open()
+        if value:
+            state.expose()
+        else:
+            state.exposed = False
+        self.was_written = self.was_written and value
+
+    @property
+    def accessed(self) -> bool:
+        """Whether anybody has looked at the session in this request. Flask sets it; the store is not asked for it."""
+        return self._seen or self.is_accessed
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        self._seen = value
+
+    def open(self) -> State:
+        """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
+        if self.state is None and self.outer is not None:
+            self.state = self.outer.open()
+        is_first = self.state is None
+        state = super().open()
+        if is_first:
+            self._carry_over()
+        return state
+
+    def reload(self) -> None:
+        """Read the session again, as `Session.reload` does; one that was carried over and never stored, too."""
+        super().reload()
+        self._carry_over()
+
+    def _carry_over(self) -> None:
+        if self.carry_over is not None:
+            self.was_carried_over = self.carry_over.begin(self, self.manager) or self.was_carried_over
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the headers have left."""
+        return self._sealed or (self.outer is not None and self.outer.is_sealed)
+
+    @is_sealed.setter
+    def is_sealed(self, value: bool) -> None:
+        self._sealed = value
+
+
+session: FlaskSession = cast(FlaskSession, _flask_session)
+"""``flask.session`` itself; type checkers know that it has a `Session`'s methods."""
+
+
+class _Interface(SessionInterface):
+    """Flask's session interface for one app. It holds no reference to the app."""
+
+    session_class = FlaskSession
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._given = options
+        self._building = Lock()
+        self._read: tuple[dict[str, Any], SessionManager | None] = {}, None
+        self._built: tuple[dict[str, Any], SessionManager] | None = None
+        self._carry_over: CarryOver | None = None
+
+    def manager(self, app: Flask) -> SessionManager | None:
+        """Return the manager for the app's settings as they are now, or None without a secret.
+
+        Where the app is wrapped in `SessionMiddleware`, that has the settings.
+        """
+        enclosing = _enclosing_manager(app)
+        if enclosing is not None:
+            return enclosing
+        config, manager = self._read
+        if config != app.config:
+            with self._building:
+                config, options = snapshot(app.config), options_of(app, self._given)
+                self._carry_over = _carry_over(app, options)
+                manager = self._manager_for(options)
+                self._read = config, manager
+        return manager
+
+    def _manager_for(self, options: dict[str, Any]) -> SessionManager | None:
+        """Return the manager that was there if the options are the same."""
+        if not options["secret"]:
+            return None
+        if self._built is None or self._built[0] != options:
+            self._built = options, self._successor(options)
+        return self._built[1]
+
+    def _successor(self, options: dict[str, Any]) -> SessionManager:
+        """Return a manager with these options; the store stays while it is the same."""
+        if self._built is None:
+            return SessionManager(**options)
+        before, manager = self._built
+        if before.get("store") == options.get("store"):
+            return SessionManager(**{**options, "store": manager.store})
+        successor = SessionManager(**options)
+        if not isinstance(before.get("store"), Store):
+            manager.close()  # an app that only gave a URL has no store to close
+        return successor
+
+    def open_session(self, app: Flask, request: Request) -> FlaskSession | None:
+        """Return the session of the request, unread; None, for Flask's null session, where the app has no secret."""
+        outer = request.environ.get(KEY)
+        if isinstance(outer, Session) and not outer.is_sealed:
+            return _face_of(outer)
+        manager = self.manager(app)
+        if manager is None:
+            return None
+        if request.environ.get("wsgi.multiprocess"):
+            manager.check_server(multiprocess=True)
+        session = manager.open(request.environ.get("HTTP_COOKIE", ""), request.environ, FlaskSession)
+        session.manager, session.carry_over = manager, self._carry_over
+        return session
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Write the session before the response leaves, and add what the response must carry for it."""
+        if not isinstance(session, FlaskSession):  # Flask could not open one, and says so itself
+            return
+        _follow_flask(app, session)
+        _follow_login(session)
+        if session.outer is not None:
+            if session.accessed:
+                response.vary.add("Cookie")
+            return
+        manager, before = session.manager, session.state and session.state.content
+        try:
+            reply = manager.commit(session, **request_of(request.environ, with_client=manager.track_client))
+        except StoreError:
+            if manager.on_store_error == "raise":
+                raise
+            _make_unavailable(response)
+            return
+        session.is_sealed = True
+        session.was_written = session.state is not None and session.state.content is not before
+        if session.accessed or reply is not NOTHING:
+            cookie = None if _is_unreadable(session) else reply.set_cookie
+            reply = Reply(cookie, session.accessed, reply.clear_site_data)
+            response.headers = Headers(with_reply(list(response.headers), reply))
+        if response.is_streamed:
+            response.call_on_close(lambda: manager.finish(session))
+
+
+class Guard(Protocol):
+    """Stands before a view, async or not."""
+
+    def __call__(self, view: Callable[P, Answer], /) -> Callable[P, ResponseReturnValue]:
+        """Return the guarded view."""
+        ...
+
+
+@overload
+def login_required(view: Callable[P, Answer], *, login_url: str | None = None) -> Callable[P, ResponseReturnValue]: ...
+@overload
+def login_required(view: None = None, *, login_url: str | None = None) -> Guard: ...
+def login_required(view: Any = None, *, login_url: str | None = None) -> Any:
+    """Let in whoever is logged in; others get 401, or are sent to ``login_url`` (a path, or an endpoint's name).
+
+    Used as ``@login_required`` or ``@login_required(login_url="login")``.
+    """
+    guard = _guard((), roles="roles", login_url=login_url)
+    return guard if view is None else guard(view)
+
+
+def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Guard:
+    """Let in whoever is logged in and has one of the roles; others get 401 or 403.
+
+    :param roles: the session's key for them, or a callable of the session that returns them.
+    """
+    return _guard(needed, roles=roles, login_url=login_url)
+
+
+def _guard(needed: tuple[str, ...], *, roles: Roles, login_url: str | None) -> Guard:
+    def guard(view: Callable[P, Answer]) -> Callable[P, ResponseReturnValue]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+            verdict = _verdict(needed, roles)
+            if verdict is Verdict.WELCOME:
+                return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
+            page = url_for(login_url) if login_url is not None and "/" not in login_url else login_url
+            return _refused(refuse(verdict, request.environ, login_url=page))
+
+        return guarded
+
+    return guard
+
+
+def _verdict(needed: tuple[str, ...], roles: Roles) -> Verdict:
+    mine = _flask_session._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(mine, NullSession):  # without a secret nobody can be logged in
+        return Verdict.WHO_ARE_YOU
+    if not isinstance(mine, Session):
+        raise ConfigurationError("login_required and role_required need the sessions of FlaskSessions(app)")
+    return judge(mine, needed, roles=roles)
+
+
+def _refused(refusal: Refusal) -> Response:
+    """Answer with the refusal; a page for people is one that the app's error handlers may make."""
+    if not refusal.is_page:
+        return Response(refusal.body, refusal.status, refusal.headers)
+    after_this_request(_unshared)
+    return abort(refusal.status, refusal.sentence)
+
+
+def _unshared(response: Response) -> Response:
+    response.vary.add("Accept")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+class FlaskSessions:
+    """Server-side sessions as ``flask.session``, with Flask's own settings.
+
+    Keyword arguments are options of `SessionManager`; they go before ``SESSION_...`` in the configuration, which goes
+    before Flask's own settings. Settings are read when they are needed, as Flask does.
+
+    Two things differ from Flask's cookie sessions: without ``SESSION_COOKIE_SAMESITE`` the cookie is ``Lax``, and
+    ``SESSION_REFRESH_EACH_REQUEST`` refreshes at requests that look at the session; others cost no call to the store.
+
+    A weak secret is refused, except in an app that is in debug mode or tested: there a warning in the log must do.
+
+    ``carry_over=True`` lets the sessions in Flask's own cookies go on as ours; a callable that takes a cookie's value
+    and returns its data, such as `wsgisession.moving.FlaskSessionRedis`, those of another library under the same name.
+    ``carry_over_until`` (an aware datetime) ends it. An app wrapped in `SessionMiddleware` carries nothing over.
+
+    :raises ConfigurationError: at the first request, for a setting that cannot be right.
+    """
+
+    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+        unknown = options.keys() - OPTIONS
+        if unknown:
+            raise ConfigurationError(f"FlaskSessions knows no option {min(unknown)!r}")
+        self._options = options
+        self._app: Callable[[], Flask | None] = lambda: None
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Give the app its sessions; an application factory calls this."""
+        app.session_interface = _Interface(self._options)
+        app.extensions[_EXTENSION] = self
+        app.register_error_handler(StoreError, _unavailable)
+        self._app = weakref.ref(app)
+
+    @property
+    def manager(self) -> SessionManager:
+        """The manager of the current app, or of the one that was given.
+
+        :raises ConfigurationError: where the app has no secret.
+        """
+        app = current_app._get_current_object() if current_app else self._app()  # type: ignore[attr-defined]
+        manager = None if app is None else _manager_of(app)
+        if manager is None:
+            raise ConfigurationError("the app has no sessions yet: call init_app, and set SECRET_KEY")
+        return manager
+
+
+def _face_of(outer: Session) -> FlaskSession:
+    session = FlaskSession(outer.keeper, outer.visit)
+    session.outer, session.state = outer, outer.state
+    return session
+
+
+def _follow_flask(app: Flask, session: FlaskSession) -> None:
+    """Do what Flask does at this point: drop a session that became empty, give a permanent one its lifetime."""
+    state = session.state
+    if state is None:
+        return
+    if state.origin is Origin.LOADED and not state.data and session.is_modified:
+        session.destroy()
+        return
+    own = state.content.cookie or {}
+    if EXPRESS in own and "_permanent" not in state.data:  # whose lifetime Express has set
+        return
+    lifetime = min(app.permanent_session_lifetime.total_seconds(), LONGEST_LIFETIME)
+    wanted = lifetime if state.data.get("_permanent") and lifetime > 0 else None
+    if own.get("max_age") != wanted:
+        session.cookie.max_age = wanted
+    state.resend = state.resend or (wanted is not None and bool(app.config["SESSION_REFRESH_EACH_REQUEST"]))
+
+
+def _follow_login(session: FlaskSession) -> None:
+    """Give the session a new ID where it became another user's (ASVS 5.0 7.2.4).
+
+    Flask-Login and whoever else logs in by writing a key leave the ID as it was: somebody may have planted it. As with
+    `Session.login`, a session that has ended meanwhile, at a second click for one, does not swallow the login.
+    """
+    state = session.state
+    if state is None or state.record is None or state.unsent:
+        return
+    user = first_user(state.data, session.keeper.user_keys)
+    was_saved = state.record.user_id != state.arrived_as
+    if user is not None and (was_saved or session.is_modified) and not session.keeper.arrived_as(user, state):
+        session.regenerate()
+        state.authenticated = True
+
+
+def _is_unreadable(session: FlaskSession) -> bool:
+    """Tell whether a cookie that does not verify is all there is: Flask leaves it alone, its secret may come back."""
+    state = session.state
+    is_forged = state is not None and state.origin is Origin.FORGED and state.record is None
+    return is_forged and not session.was_carried_over
+
+
+def _carry_over(app: Flask, options: dict[str, Any]) -> CarryOver | None:
+    """Take what is said about the sessions of before out of the options, and return what carries them over."""
+    asked, until = options.pop("carry_over", None), options.pop("carry_over_until", None)
+    if asked in (None, False):
+        return None
+    name = app.config["SESSION_COOKIE_NAME"]
+    if options["name"] != name:
+        raise ConfigurationError(f"carry_over needs one cookie name for old and new: leave out name, for {name!r}")
+    if asked is True:
+        serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+        asked = signed_cookies(serializer, max_age=int(app.permanent_session_lifetime.total_seconds()))
+    return CarryOver(asked, name=name, until=until)
+
+
+def _manager_of(app: Flask) -> SessionManager | None:
+    interface = app.session_interface
+    return interface.manager(app) if isinstance(interface, _Interface) else None
+
+
+def _enclosing_manager(app: Flask) -> SessionManager | None:
+    """Return the manager of the innermost middleware that was put around ``app.wsgi_app``."""
+    layer: Any = app.wsgi_app
+    found = None
+    while layer is not None:
+        manager = getattr(layer, "manager", None)
+        found = manager if isinstance(manager, SessionManager) else found
+        layer = getattr(layer, "app", None)
+    return found
+
+
+def _unavailable(error: StoreError) -> Response:
+    manager = _manager_of(current_app)
+    if manager is None or manager.on_store_error == "raise":
+        raise error
+    mine = _flask_session._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(mine, FlaskSession) and mine.state is not None:
+        mine.state.leave_unwritten()
+    response = Response()
+    _make_unavailable(response)
+    return response
+
+
+def _make_unavailable(response: Response) -> None:
+    response.status_code = 503
+    response.headers = Headers(
+        {"Content-Type": "text/plain; charset=utf-8", "Retry-After": RETRY_AFTER, "Cache-Control": "no-store"}
+    )
+    response.set_data(UNAVAILABLE)

@@ -1,0 +1,62 @@
+"""`EventLog`: each event as one line that people and programs can read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+
+from .._core.events import SessionEvent
+
+_LEVELS = {
+    "loaded": logging.DEBUG,
+    "saved": logging.DEBUG,
+    "merged": logging.DEBUG,
+    "touched": logging.DEBUG,
+    "rejected": logging.WARNING,
+    "gone": logging.WARNING,
+    "store_error": logging.ERROR,
+}
+_PLAIN = re.compile(r"[\w.:+/-]+", re.ASCII)
+
+
+class EventLog:
+    """Logs each event as one line of ``key=value``, and the same as attributes of the log record (``extra``)::
+
+        event=revoked handle=1nzOG at=2026-01-02T03:04:05+00:00 detail="the user has more sessions than allowed"
+
+    The attributes are ``session_event``, ``session_handle``, ``session_at``, ``session_reason`` and
+    ``session_detail``, None where there is none. No session ID, payload or password is ever among them.
+
+    What every request does (loaded, saved, merged, touched) is logged at DEBUG, what a login or logout does at INFO,
+    rejected and gone at WARNING, store_error at ERROR.
+
+    :param logger: left out: ``wsgisession.events``. What it propagates stands beside the lines of ``wsgisession``,
+        which tell the same in fewer words: give it a handler of its own, and ``propagate = False``.
+    """
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._logger = logging.getLogger("wsgisession.events") if logger is None else logger
+
+    def __call__(self, event: SessionEvent) -> None:
+        """Log an event: for ``on_event``."""
+        level = _LEVELS.get(event.name, logging.INFO)
+        if self._logger.isEnabledFor(level):
+            facts = _facts(event)
+            line = " ".join(f"{key}={_quoted(value)}" for key, value in facts.items() if value is not None)
+            self._logger.log(level, "%s", line, extra={f"session_{key}": value for key, value in facts.items()})
+
+
+def _facts(event: SessionEvent) -> dict[str, str | None]:
+    return {
+        "event": event.name,
+        "handle": event.shown,
+        "at": event.at.isoformat(),
+        "reason": event.reason,
+        "detail": event.detail,
+    }
+
+
+def _quoted(value: str) -> str:
+    """Return the value as it is where it is plain, else in JSON's quotes: whatever it holds, the line stays one."""
+    return value if _PLAIN.fullmatch(value) else json.dumps(value)

@@ -1,0 +1,106 @@
+"""`ObservedStore`: a store whose calls are watched from outside, for figures and for traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..stores import Record, Store, StoreURL, open_store
+from ..stores.findings import Finding
+
+Observer = Callable[[str, str], AbstractContextManager[object]]
+"""Called with a verb and the kind of store ("redis"); returns what the call is made in. It must not fail."""
+
+
+class ObservedStore(Store):
+    """Passes each verb on to another store, inside what the observer returns for it.
+
+    `scan` is passed on unobserved: how long a walk takes is its caller's matter.
+
+    :param store: a `Store`, an observed one too, or its URL.
+    :ivar kind: the store's class in small letters, without "Store": redis, postgresql, ...
+    """
+
+    def __init__(self, store: str | Store, observer: Observer) -> None:
+        self._store = open_store(store) if isinstance(store, str) else store
+        self._observer = observer
+        self.shared, self.express_ttl = self._store.shared, self._store.express_ttl
+        self.kind: str = getattr(store, "kind", None) or type(self._store).__name__.removesuffix("Store").lower()
+
+    @classmethod
+    def from_url(cls, url: StoreURL) -> Store:
+        """Raise `ConfigurationError`: what is observed is another store, and that one has the URL."""
+        raise ConfigurationError("an ObservedStore has no URL of its own: give it the URL of the store to observe")
+
+    def __repr__(self) -> str:
+        return repr(self._store)  # in a message or on a page, what counts is where the sessions are
+
+    def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
+        """Read a record."""
+        with self._observer("load", self.kind):
+            return self._store.load(handle, now=now, touch_after=touch_after)
+
+    def create(self, handle: str, record: Record, *, now: float) -> Record | None:
+        """Store a new record."""
+        with self._observer("create", self.kind):
+            return self._store.create(handle, record, now=now)
+
+    def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
+        """Replace the record of this version."""
+        with self._observer("replace", self.kind):
+            return self._store.replace(handle, record, now=now)
+
+    def touch(self, handle: str, *, ttl: float, now: float) -> bool:
+        """Restart a record."""
+        with self._observer("touch", self.kind):
+            return self._store.touch(handle, ttl=ttl, now=now)
+
+    def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
+        """Delete a record."""
+        with self._observer("delete", self.kind):
+            return self._store.delete(handle, now=now, version=version)
+
+    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+        """Return the records of a user."""
+        with self._observer("find_user", self.kind):
+            return self._store.find_user(user_id, now=now)
+
+    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+        """Delete the records of a user."""
+        with self._observer("delete_user", self.kind):
+            return self._store.delete_user(user_id, now=now, keep=keep)
+
+    def purge(self, *, now: float, limit: int | None = None) -> int:
+        """Remove expired records."""
+        with self._observer("purge", self.kind):
+            return self._store.purge(now=now, limit=limit)
+
+    def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
+        """Iterate over all live records."""
+        return self._store.scan(now=now)
+
+    def prepare(self) -> None:
+        """Create what the store needs on its server."""
+        self._store.prepare()
+
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look for what is bad for sessions on the server."""
+        with self._observer("diagnose", self.kind):
+            return self._store.diagnose(now=now)
+
+    @property
+    def ddl(self) -> str | None:
+        """The SQL that `prepare` runs."""
+        return self._store.ddl
+
+    def rebuilt(self, build: Callable[[Store], Store]) -> Store:
+        """Return an observed store of what ``build`` makes of the other store."""
+        observed = ObservedStore(build(self._store), self._observer)
+        observed.kind = self.kind
+        return observed
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self._store.close()

@@ -1,0 +1,5 @@
+"""The mongodb store."""
+
+from .store import MongoDBStore
+
+__all__ = ["MongoDBStore"]

@@ -1,0 +1,5 @@
+"""The postgresql store."""
+
+from .store import PostgreSQLStore
+
+__all__ = ["PostgreSQLStore"]

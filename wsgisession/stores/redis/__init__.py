@@ -1,0 +1,5 @@
+"""The redis store."""
+
+from .store import RedisStore
+
+__all__ = ["RedisStore"]

@@ -1,0 +1,5 @@
+"""The sqlite store."""
+
+from .store import SQLiteStore
+
+__all__ = ["SQLiteStore"]

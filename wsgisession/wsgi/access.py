@@ -1,0 +1,113 @@
+"""Who may pass: the decision that the WSGI guards and Flask's decorators share, and what the others are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from enum import Enum
+from html import escape
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from ..session import Session
+from .environ import Environ, path_of
+
+Roles = str | Callable[[Session], Iterable[str] | None]
+"""Where a session's roles stand: a key of the session, or a callable that returns them."""
+
+
+class Verdict(Enum):
+    """What a guard says."""
+
+    WELCOME = 200
+    WHO_ARE_YOU = 401
+    NOT_YOU = 403
+
+
+_SENTENCES = {
+    Verdict.WHO_ARE_YOU: "Please log in first.",
+    Verdict.NOT_YOU: "You may not see this page.",
+}
+
+
+def judge(session: Session, needed: Iterable[str] = (), *, roles: Roles = "roles") -> Verdict:
+    """Decide whether the session's user may pass: there must be one, with one of the roles if any is needed.
+
+    Where the manager has a ``user_loader``, it must know the user still.
+    """
+    if session.user_id is None or (session.keeper.loads_users and session.user is None):
+        return Verdict.WHO_ARE_YOU
+    wanted = set(needed)
+    if not wanted or wanted & roles_of(session, roles):
+        return Verdict.WELCOME
+    return Verdict.NOT_YOU
+
+
+def roles_of(session: Session, roles: Roles) -> set[str]:
+    """Return the roles of the session's user; a single one may stand there as text."""
+    found: Any = roles(session) if callable(roles) else session.get(roles)
+    if isinstance(found, str):
+        return {found}
+    return set(found or ())
+
+
+class Refusal(NamedTuple):
+    """The answer to whoever may not pass. No cache keeps it: it is another one for whoever may.
+
+    :param sentence: what it says.
+    :param kind: the body's media type.
+    :param location: the login page, where the browser is sent there.
+    """
+
+    status: int
+    sentence: str
+    kind: str
+    body: bytes
+    location: str | None = None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether people are told, so that an app may say it in a page of its own."""
+        return self.location is None and self.kind.startswith("text/html")
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The response's headers."""
+        headers = [("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
+        where = [] if self.location is None else [("Location", self.location)]
+        return [*headers, *where, ("Vary", "Accept"), ("Cache-Control", "no-store")]
+
+
+def refuse(verdict: Verdict, environ: Environ, *, login_url: str | None = None) -> Refusal:
+    """Return the answer: the login page for browsers where there is one, else a status with a JSON object or a page."""
+    sentence, as_json = _SENTENCES[verdict], prefers_json(environ.get("HTTP_ACCEPT", ""))
+    if as_json:
+        return Refusal(verdict.value, sentence, "application/json", json.dumps({"error": sentence}).encode())
+    text = escape(sentence)
+    page = Refusal(verdict.value, sentence, "text/html; charset=utf-8", _PAGE.format(text).encode())
+    if verdict is not Verdict.WHO_ARE_YOU or login_url is None:
+        return page
+    address = login_address(login_url, path_of(environ), environ.get("QUERY_STRING", ""))
+    return page._replace(status=303, body=b"", location=address)
+
+
+_PAGE = "<!doctype html><title>{0}</title><p>{0}"
+
+
+def prefers_json(accept: str) -> bool:
+    """Tell whether an Accept header would rather have JSON than a page for people (RFC 9110 section 12.5.1)."""
+    wanted = parse_accept_header(accept, MIMEAccept)
+    return wanted.best_match(["text/html", "application/json"], default="text/html") == "application/json"
+
+
+def login_address(login_url: str, path: str, query: str) -> str:
+    """Return the address of the login page, with the way back, on this site and never another host, in ``next``.
+
+    :param path: of the request, as WSGI has it: undone from its percent signs, a character for a byte.
+    :param query: of the request, as it came.
+    """
+    back = quote("/" + path.lstrip("/\\"), safe="/", encoding="latin-1") + (f"?{query}" if query else "")
+    return f"{login_url}{'&' if '?' in login_url else '?'}next={quote(back)}"
