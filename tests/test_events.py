@@ -1,4 +1,4 @@
-"""What is told of sessions: to the application's callable whole, to the log by its weight, and never a secret."""
+"""Events: the application's callable receives them whole, the log by their level, and neither a secret."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def events(*listeners):
     return Events(listeners, clock=AT.timestamp)
 
 
-def test_the_callable_gets_each_event_whole():
+def test_the_callable_receives_the_whole_event():
     heard = []
     events(heard.append).emit("rejected", "1handle", reason="malformed", detail="a sentence")
     assert heard == [SessionEvent("rejected", "1handle", AT, "malformed", "a sentence")]
@@ -46,7 +46,7 @@ def test_a_callable_that_fails_is_logged_and_breaks_nothing(caplog):
     assert "the metrics server is down" in caplog.text
 
 
-def test_of_several_callables_each_is_told_whatever_becomes_of_the_others():
+def test_each_of_several_callables_receives_the_event_even_if_others_fail():
     """SECURITY 57."""
     heard = []
 
@@ -83,19 +83,20 @@ def test_what_ends_the_process_is_not_held_back():
         ("store_error", logging.ERROR),
     ],
 )
-def test_an_event_is_logged_by_its_weight(caplog, name, level):
+def test_the_log_level_depends_on_the_event(caplog, name, level):
     caplog.set_level(logging.DEBUG, "wsgisession")
     events().emit(name, "1handle", reason="a reason", detail="a sentence")
     assert caplog.record_tuples == [("wsgisession", level, f"session {name}: 1handle (a reason) (a sentence)")]
 
 
-def test_an_event_of_no_session_is_logged_with_a_dash(caplog):
+def test_a_log_line_about_no_session_has_nothing_in_place_of_the_handle(caplog):
     caplog.set_level(logging.INFO, "wsgisession")
     events().emit("rejected", reason="malformed")
-    assert caplog.messages == ["session rejected: - (malformed)"]
+    assert caplog.messages == ["session rejected (malformed)"]
+    assert repr(SessionEvent("rejected", None, AT, "malformed")) == "<SessionEvent rejected (malformed)>"
 
 
-def test_an_event_below_the_log_s_level_is_not_logged(caplog):
+def test_an_event_below_the_level_of_the_log_is_not_logged(caplog):
     caplog.set_level(logging.WARNING, "wsgisession")
     events().emit("saved", "1handle")
     assert caplog.messages == []

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 def told(event: SessionEvent) -> None:
+    if event.name == "reveked":  # type: ignore[comparison-overlap]
+        print("a misspelled name is found")
     print(event.name, event.handle, event.reason)
 
 

@@ -1,6 +1,7 @@
-"""What happened to sessions, told to the log and to whoever asked. No secret or payload is ever in an event.
+"""What happened to sessions, reported to the log and to the application's callables.
 
-Nor is a session ID, but with ``format="express"``, where it is the handle: what is logged is `SessionEvent.shown`.
+An event never contains a payload or a secret, with one exception: with ``format="express"`` the handle is the session
+ID. Write `SessionEvent.shown` to a log or a page, not ``handle``.
 """
 
 from __future__ import annotations
@@ -9,11 +10,38 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Literal
 
 logger = logging.getLogger("wsgisession")
 
-_LEVELS = {
+EventName = Literal[
+    "created",
+    "loaded",
+    "saved",
+    "merged",
+    "touched",
+    "regenerated",
+    "renewed",
+    "destroyed",
+    "revoked",
+    "expired",
+    "rejected",
+    "gone",
+    "store_error",
+    "device_bound",
+    "device_refreshed",
+    "device_refused",
+    "unproven",
+]
+"""What can happen to a session. The last four are about sessions that are bound to a device."""
+
+Reason = Literal["malformed", "bad signature", "unknown", "stale", "undecodable", "too many"]
+"""Why a session was rejected."""
+
+_LEVELS: dict[EventName, int] = {
     "rejected": logging.INFO,
+    "device_refused": logging.INFO,
+    "unproven": logging.INFO,
     "gone": logging.WARNING,
     "store_error": logging.ERROR,
 }
@@ -23,30 +51,30 @@ _LEVELS = {
 class SessionEvent:
     """Something that happened to a session.
 
-    :param name: created, loaded, saved, merged, touched, regenerated, renewed, destroyed, revoked, expired, rejected,
-        gone or store_error.
-    :param handle: the record's public name, or None where there is none. With ``format="express"`` it is the session
-        ID, a secret; `shown` is what may be logged.
-    :param at: when, as an aware datetime.
-    :param reason: for ``rejected``: malformed, bad signature, unknown, stale (a renewed ID after its grace) or
-        undecodable; else None.
+    :param handle: the public name of the record, or None if there is no record. With ``format="express"`` it is the
+        session ID, which is a secret: log `shown` instead.
+    :param at: when it happened, as an aware datetime.
+    :param reason: why the event is ``rejected``; None for other events. The cookie is ``malformed`` or has a
+        ``bad signature``; no record has its ID (``unknown``); the ID was renewed, and the grace period is over
+        (``stale``); the record cannot be read (``undecodable``); or the request has more verified cookies of this
+        name than are looked up (``too many``).
     :param detail: a sentence for people, or None.
     """
 
-    name: str
+    name: EventName
     handle: str | None
     at: datetime
-    reason: str | None = None
+    reason: Reason | None = None
     detail: str | None = None
     _shown: str = field(default="", repr=False, compare=False)
 
     def __repr__(self) -> str:
-        more = "".join(f" ({text})" for text in (self.reason, self.detail) if text)
-        return f"<SessionEvent {self.name}: {self.shown or '-'}{more}>"
+        named = f": {self.shown}" if self.shown else ""
+        return f"<SessionEvent {self.name}{named}{_in_parentheses(self.reason, self.detail)}>"
 
     @property
     def shown(self) -> str | None:
-        """What a log may say: the handle, or with ``format="express"``, where that is the session ID, its digest."""
+        """What may be logged: the handle or, with ``format="express"``, a digest of it."""
         return self._shown or self.handle
 
 
@@ -54,11 +82,11 @@ Listener = Callable[[SessionEvent], object]
 
 
 class Events:
-    """Tells the log and the application's callables.
+    """Reports what happens to the log and to the application's callables.
 
-    :param listeners: called with each event, in turn; what one raises is logged and goes no further.
+    :param listeners: called with each event, in turn; an exception is logged and does not reach the request.
     :param clock: returns seconds since the epoch.
-    :param shown: returns what the log may say in place of a handle.
+    :param shown: returns what may be logged for a handle.
     """
 
     def __init__(
@@ -67,20 +95,24 @@ class Events:
         self._listeners, self._clock, self.shown = tuple(listeners), clock, shown
 
     def emit(
-        self, name: str, handle: str | None = None, *, reason: str | None = None, detail: str | None = None
+        self, name: EventName, handle: str | None = None, *, reason: Reason | None = None, detail: str | None = None
     ) -> None:
-        """Tell that it happened."""
+        """Report an event."""
         level = _LEVELS.get(name, logging.DEBUG)
         is_logged = logger.isEnabledFor(level)
         if not is_logged and not self._listeners:
             return
         shown = self.shown(handle) if handle else ""
         if is_logged:
-            more = "".join(f" ({x})" for x in (reason, detail) if x)
-            logger.log(level, "session %s: %s%s", name, shown or "-", more)
+            named = f": {shown}" if shown else ""
+            logger.log(level, "session %s%s%s", name, named, _in_parentheses(reason, detail))
         at = datetime.fromtimestamp(self._clock(), timezone.utc)
         for listener in self._listeners:
             try:
                 listener(SessionEvent(name, handle, at, reason, detail, shown))
             except Exception:
                 logger.exception("the on_event callable failed at %r", name)
+
+
+def _in_parentheses(*texts: str | None) -> str:
+    return "".join(f" ({text})" for text in texts if text)

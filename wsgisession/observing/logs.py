@@ -6,14 +6,17 @@ import json
 import logging
 import re
 
-from .._core.events import SessionEvent
+from .._core.events import EventName, SessionEvent
 
-_LEVELS = {
+_LEVELS: dict[EventName, int] = {
     "loaded": logging.DEBUG,
     "saved": logging.DEBUG,
     "merged": logging.DEBUG,
     "touched": logging.DEBUG,
+    "device_refreshed": logging.DEBUG,
     "rejected": logging.WARNING,
+    "device_refused": logging.WARNING,
+    "unproven": logging.WARNING,
     "gone": logging.WARNING,
     "store_error": logging.ERROR,
 }
