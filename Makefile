@@ -11,12 +11,13 @@ BROWSERS = chromium chromium-browser google-chrome google-chrome-stable $(WSGISE
 
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test upstream check wheel docs demo bench browser clean
+.PHONY: help test upstream check style wheel docs demo bench browser clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
 	@echo 'make upstream run the tests of Django, Flask, Flask-Login and Flask-WTF on our sessions'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
+	@echo 'make style    check the spelling and style of everything that people read'
 	@echo 'make demo     run the demonstration'
 	@echo 'make docs     build the documents into docs/_build'
 	@echo 'make bench    measure, print the tables, and write them and the plots into docs (ARGS=--quick: only print)'
@@ -35,6 +36,10 @@ check: .venv/check wheel
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+style: .venv/check
+	.venv/bin/codespell
+	.venv/bin/python -m tests.style
 
 wheel: .venv/check
 	rm -rf dist
