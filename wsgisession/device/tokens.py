@@ -1,0 +1,100 @@
+"""What the server signs for itself: challenges, and the short-lived second cookie. Nothing of it is stored."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Purpose = Literal["register", "refresh"]
+
+_LETTERS = {"register": "a", "refresh": "b"}
+_MAC = "[A-Za-z0-9_-]{43}"
+_CHALLENGE = re.compile(rf"c1\.([ab])\.(\d{{1,9}})\.(\d{{1,11}})\.([A-Za-z0-9_-]{{22}})\.({_MAC})", re.ASCII)
+_COOKIE = re.compile(rf"v1\.(\d{{1,11}})\.([A-Za-z0-9_-]{{22}})\.({_MAC})", re.ASCII)
+
+
+class Challenge(NamedTuple):
+    """What a verified challenge says.
+
+    :param issued_at: in whole seconds since the epoch.
+    :param counter: how many challenges the session had consumed when this one was issued.
+    """
+
+    issued_at: int
+    counter: int
+
+
+class DeviceCookie(NamedTuple):
+    """What a verified second cookie says.
+
+    :param issued_at: when the browser proved its key, in whole seconds since the epoch.
+    :param device_id: the session identifier of the browser.
+    """
+
+    issued_at: int
+    device_id: str
+
+
+class DeviceSigner:
+    """Signs challenges and second cookies under the manager's secrets, each with a key of its own.
+
+    All of it is made of ``A-Z a-z 0-9 _ - .``, which no header needs to quote or escape.
+
+    :param secrets: the first signs, all verify.
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        # HKDF-Extract (RFC 5869 section 2.2), as `IDSigner` does.
+        self._challenge_keys = [hmac.digest(b"wsgisession device challenge 1", one, "sha256") for one in secrets]
+        self._cookie_keys = [hmac.digest(b"wsgisession device cookie 1", one, "sha256") for one in secrets]
+
+    def new_id(self, bits: bytes) -> str:
+        """Return the device ID made of 16 random bytes."""
+        return _base64(bits)
+
+    def challenge(self, purpose: Purpose, subject: str, *, counter: int, now: float, bits: bytes) -> str:
+        """Return a challenge that is good for one purpose of one subject.
+
+        :param subject: whom it is for; it is signed, but not part of the text.
+        :param bits: 16 random bytes.
+        """
+        text = f"c1.{_LETTERS[purpose]}.{counter}.{int(now)}.{_base64(bits)}"
+        return f"{text}.{_mac(self._challenge_keys[0], text, subject)}"
+
+    def read_challenge(self, text: str, purpose: Purpose, subject: str) -> Challenge | None:
+        """Return what the challenge says, or None for one that was not made for this purpose and subject."""
+        found = _CHALLENGE.fullmatch(text)
+        if found is None or found[1] != _LETTERS[purpose]:
+            return None
+        signed = text.rpartition(".")[0]
+        if not _verifies(self._challenge_keys, found[5], signed, subject):
+            return None
+        return Challenge(issued_at=int(found[3]), counter=int(found[2]))
+
+    def cookie(self, device_id: str, *, now: float) -> str:
+        """Return the value of the second cookie, which says that the device proved its key now."""
+        text = f"v1.{int(now)}.{device_id}"
+        return f"{text}.{_mac(self._cookie_keys[0], text)}"
+
+    def read_cookie(self, value: str) -> DeviceCookie | None:
+        """Return what the second cookie says, or None for one that we did not make."""
+        found = _COOKIE.fullmatch(value)
+        if found is None or not _verifies(self._cookie_keys, found[3], value.rpartition(".")[0]):
+            return None
+        return DeviceCookie(issued_at=int(found[1]), device_id=found[2])
+
+
+def _verifies(keys: Sequence[bytes], mac: str, text: str, subject: str = "") -> bool:
+    return any(hmac.compare_digest(_mac(key, text, subject), mac) for key in keys)
+
+
+def _mac(key: bytes, text: str, subject: str = "") -> str:
+    """Return the MAC of a text for a subject: the text has no NUL, so that the two cannot be confused."""
+    return _base64(hmac.digest(key, f"{text}\0{subject}".encode("utf-8", "surrogatepass"), "sha256"))
+
+
+def _base64(value: bytes) -> str:
+    return urlsafe_b64encode(value).rstrip(b"=").decode()
