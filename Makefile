@@ -67,7 +67,7 @@ browser: .venv/test
 	      echo 'No browser can be had: the tests in one are left out.'; }
 
 clean:
-	rm -rf .venv .venv-mongodb .venv-upstream .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb .venv-upstream .venv-old .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Express, to compare with, where npm is there.
