@@ -45,7 +45,7 @@ ROWS: dict[str, dict[str, str]] = {
     "a reply comes a byte at a time": _REFUSED,
     BROKE: dict.fromkeys(NETWORK, "served / served"),
     FULL: {"redis": "served / 503", "sqlite": "served / 503"},
-    READ_ONLY: {"redis": "503 / 503", "postgresql": "503 / 503"},
+    READ_ONLY: {"redis": "served / 503", "postgresql": "503 / 503"},
     LOCKED: {"sqlite": "served / 503"},
 }
 """What comes of a request that reads its session / of one that changes it, with ``on_store_error="unavailable"``."""
@@ -330,7 +330,7 @@ def test_a_redis_out_of_memory_reads_on_and_refuses_what_is_written(start_server
         assert browser.visit(read) == {}
 
 
-def test_a_redis_that_became_a_replica_is_refused_and_used_again_once_it_is_the_master(start_server):
+def test_a_redis_that_became_a_replica_is_read_and_written_again_once_it_is_the_master(start_server):
     server = start_server(servers.Redis)
     with site_behind(server.url) as site:
         browser = visitor(site)

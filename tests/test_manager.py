@@ -172,13 +172,13 @@ def test_sessions_for_lists_a_user_s_live_sessions_the_one_used_last_first(site)
     logged_in(site, 8)
     site.clock += 60
     assert [info.data["device"] for info in site.manager.sessions_for(7)] == ["laptop", "phone"]
-    site.clock += 60
+    site.clock += DAY / 20
     assert first.data["device"] == "phone"
     infos = site.manager.sessions_for(7)
     assert [info.handle for info in infos] == [first.handle, second.handle]
     assert infos[0].created_at == at(0)
-    assert infos[0].last_seen_at == at(180)
-    assert infos[0].expires_at == at(180 + DAY)
+    assert infos[0].last_seen_at == at(120 + DAY / 20)
+    assert infos[0].expires_at == at(120 + DAY / 20 + DAY)
     assert (infos[0].user_id, infos[0].ip_address, infos[0].user_agent) == (7, None, None)
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import with_options
 from wsgisession.stores import Store, open_store
 from wsgisession.testing import SharedStoreContract, StoreContract
+from wsgisession.testing.users import UserPromises
 
 TIMEOUT = 0.3
 
@@ -52,7 +53,7 @@ class NetworkStore(SharedStore):
             yield store, TIMEOUT
 
 
-class TestMemoryStore(StoreOfURL, StoreContract):
+class TestMemoryStore(StoreOfURL, StoreContract, UserPromises):
     url_fixture = "memory_url"
 
 

@@ -80,7 +80,7 @@ def test_what_is_not_there_is_none(store, now):
     assert store.replace("one", Record(text(), 60.0, None, store_version(store, now)), now=now) is None
     assert store.touch("one", ttl=60.0, now=now) is False
     assert store.delete("one", now=now) is False
-    assert store.find_user("7", now=now) == []
+    assert store.find_user("7", now=now).records == []
 
 
 @pytest.mark.parametrize("odd", ["\0", "a\0b", "Ünïcode ✓", "a:b*?[]", "x" * 4096])
@@ -157,9 +157,9 @@ def test_the_sessions_of_a_user_are_found_and_ended(store, now, user):
     store.create("one", record(user_id=user, n=1), now=now)
     store.create("two", record(_user_id=user, other={"user_id": "nobody"}), now=now)
     store.create("three", record(user_id="somebody else", nested={"user_id": user}), now=now)
-    assert sorted(handle for handle, _ in store.find_user(user, now=now)) == ["one", "two"]
-    assert store.delete_user(user, now=now, keep="two") == ["one"]
-    assert [handle for handle, _ in store.find_user(user, now=now)] == ["two"]
+    assert sorted(handle for handle, _ in store.find_user(user, now=now).records) == ["one", "two"]
+    assert store.delete_user(user, now=now, keep="two").handles == ["one"]
+    assert [handle for handle, _ in store.find_user(user, now=now).records] == ["two"]
     assert store.load("three", now=now, touch_after=None)
 
 
@@ -168,22 +168,25 @@ def test_a_users_session_that_changes_while_all_are_ended_is_ended_too(store, no
     store.create("two", record(user_id=7), now=now)
     find_user = store.find_user
 
-    def find_and_let_others_write(user_id, *, now):
-        found = dict(find_user(user_id, now=now))
+    def find_and_let_others_write(user_id, *, now, **options):
+        page = find_user(user_id, now=now, **options)
+        found = dict(page.records)
         monkeypatch.undo()
         assert store.replace("one", Record(text(user_id=7, n=1), 60.0, "7", found["one"].version), now=now)
         assert store.replace("two", Record(text(user_id=8), 60.0, "8", found["two"].version), now=now)
-        return list(found.items())
+        return page
 
     monkeypatch.setattr(store, "find_user", find_and_let_others_write)
-    assert store.delete_user("7", now=now) == ["one"]
+    first, second = (store.delete_user("7", now=now) for _ in range(2))
+    assert (first.handles, first.more) == ([], True)
+    assert (second.handles, second.more) == (["one"], False)
     assert [handle for handle, _ in store.scan(now=now)] == ["two"]
 
 
 def test_a_user_with_a_number_is_the_one_with_its_text(store, now):
     store.create("one", record(user_id=7), now=now)
     store.create("two", record(user_id="7"), now=now)
-    assert sorted(handle for handle, _ in store.find_user("7", now=now)) == ["one", "two"]
+    assert sorted(handle for handle, _ in store.find_user("7", now=now).records) == ["one", "two"]
 
 
 def test_all_live_records_are_scanned(store, now):
@@ -208,7 +211,7 @@ def test_expired_is_absent_whether_or_not_anything_has_swept(by_the_clock, now):
     assert store.replace("one", Record(text(), 60.0, None, created.version), now=late) is None
     assert store.touch("one", ttl=60.0, now=late) is False
     assert store.delete("one", now=late) is False
-    assert store.find_user("7", now=late) == []
+    assert store.find_user("7", now=late).records == []
     assert list(store.scan(now=late)) == []
     assert store.create("one", record(n=2), now=late)
     assert same(store.load("one", now=late, touch_after=None).data, text(n=2))
@@ -265,14 +268,14 @@ def redis_twice(redis_url) -> Iterator[tuple[Store, Store]]:
 
 
 def of_user(store, now):
-    return [handle for handle, _ in store.find_user("7", now=now)]
+    return [handle for handle, _ in store.find_user("7", now=now).records]
 
 
 def test_a_session_that_express_brought_back_is_found_again_when_it_is_used(redis_twice, now):
     one, other = redis_twice
     data = text(user_id=7).replace(b"60000", b"3600000")
     one.create("one", Record(data, 3600.0, "7"), now=now)
-    assert other.delete_user("7", now=now) == ["one"]
+    assert other.delete_user("7", now=now).handles == ["one"]
     with one._call():
         one._client().execute("SET", one._key("one"), data, "EX", 3600)
     assert one.load("one", now=now + 61, touch_after=None)
@@ -313,7 +316,7 @@ def test_an_index_of_users_stands_a_text_that_postgresql_cannot_undo(postgresql,
     data = b'{"cookie":{"originalMaxAge":60000,"path":"/"},"user_id":"ann","odd":"%b"}' % odd.encode()
     postgresql.prepare()
     assert postgresql.create("one", Record(data, 60.0, "ann"), now=now)
-    assert [handle for handle, _ in postgresql.find_user("ann", now=now)] == ["one"]
+    assert [handle for handle, _ in postgresql.find_user("ann", now=now).records] == ["one"]
 
 
 def test_the_table_is_made_where_it_is_missing(postgresql, now):

@@ -40,7 +40,7 @@ def test_a_dropped_session_leaves_the_user_index():
     store = MemoryStore(max_sessions=2)
     for handle in "abc":
         store.create(handle, record(user_id="u"), now=NOW)
-    assert [handle for handle, _ in store.find_user("u", now=NOW)] == ["b", "c"]
+    assert [handle for handle, _ in store.find_user("u", now=NOW).records] == ["c", "b"]
 
 
 def test_a_write_to_a_full_store_drops_nothing_when_its_session_is_there():
@@ -67,7 +67,7 @@ def test_new_sessions_sweep_out_the_expired():
     for number in range(200):
         store.create(f"new{number}", record(), now=NOW + 10)
     assert len(store._records) == 200
-    assert store._handles == {}
+    assert store._logins == {}
 
 
 @pytest.mark.parametrize("shorten", ["touch", "replace"])
@@ -85,7 +85,7 @@ def test_an_expired_session_is_gone_from_memory_when_it_is_asked_for():
     store = MemoryStore()
     store.create("a", record(user_id="u"), now=NOW)
     assert store.load("a", now=NOW + 200, touch_after=0) is None
-    assert (dict(store._records), store._handles) == ({}, {})
+    assert (dict(store._records), store._logins) == ({}, {})
 
 
 def test_a_session_that_was_read_is_swept_at_its_new_expiry():
@@ -106,7 +106,7 @@ def test_an_ended_session_leaves_nothing_in_memory(end):
     store = MemoryStore()
     store.create("a", record(user_id="u"), now=NOW)
     end(store)
-    assert (dict(store._records), store._handles) == ({}, {})
+    assert (dict(store._records), store._logins) == ({}, {})
 
 
 def test_what_is_kept_for_sweeping_stays_in_proportion():
@@ -164,7 +164,7 @@ def test_parallel_use_keeps_the_store_and_its_index_in_step(restless_threads):
 
     in_parallel(work, count=5)
     assert len(store._records) <= 50
-    indexed = {(user, handle) for user, found in store._handles.items() for handle in found}
+    indexed = {(user, handle) for user, found in store._logins.items() for _, handle in found}
     assert indexed == {(kept.user_id, handle) for handle, kept in store._records.items()}
 
 

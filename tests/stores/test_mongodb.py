@@ -112,8 +112,8 @@ def test_a_document_of_connect_mongo_is_absent_and_survives_every_verb(opened, d
     assert store.replace("a", record(), now=NOW) is None
     assert store.touch("a", ttl=9, now=NOW) is False
     assert store.delete("a", now=NOW) is False
-    assert store.find_user("u", now=NOW) == []
-    assert store.delete_user("u", now=NOW) == []
+    assert store.find_user("u", now=NOW).records == []
+    assert store.delete_user("u", now=NOW).handles == []
     assert list(store.scan(now=NOW)) == []
     assert store.purge(now=NOW) == 0
     assert list(documents.find()) == before
@@ -124,7 +124,7 @@ def test_a_record_that_connect_mongo_made_an_object_is_absent(opened, documents)
     store.create("a", record(user_id="u"), now=NOW)
     documents.update_one({"_id": "a"}, {"$set": {"session": {"cookie": {}}}})
     assert store.load("a", now=NOW, touch_after=0) is None
-    assert store.find_user("u", now=NOW) == []
+    assert store.find_user("u", now=NOW).records == []
     assert list(store.scan(now=NOW)) == []
     assert store.create("a", record(), now=NOW) is None
 

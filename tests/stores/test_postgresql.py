@@ -166,7 +166,7 @@ def test_a_user_id_with_nul_is_refused_and_never_cut_to_another_users(opened):
     store = opened()
     with pytest.raises(StoreError):
         store.create("a", record(user_id="7\0x"), now=NOW)
-    assert store.find_user("7", now=NOW) == []
+    assert store.find_user("7", now=NOW).records == []
 
 
 def test_many_at_a_first_use_create_the_table_once_and_all_succeed(opened, sql, table):

@@ -276,7 +276,7 @@ def test_readers_do_not_wait_for_a_writer(path):
         other.execute("BEGIN EXCLUSIVE")
         other.execute("DELETE FROM session")
         assert peek(store, "s", now=NOW) == stored
-        assert store.find_user("u", now=NOW) == [("s", stored)]
+        assert store.find_user("u", now=NOW).records == [("s", stored)]
         assert list(store.scan(now=NOW)) == [("s", stored)]
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 GONE = "the session was destroyed, revoked or expired while this request ran"
 
 _LONGEST_USER = 1024
-_MOST_PASSES = 10
+_MOST_PASSES = 1000
 
 
 class Records:
@@ -81,9 +81,16 @@ class Records:
     def find_user(self, user_id: Any) -> list[Loaded]:
         """Read the live sessions of a user."""
         texts = self.codec.index_texts(user_text(user_id))
-        found = [pair for text in texts for pair in self._ask(self.store.find_user, text, now=self._clock())]
+        found = [pair for text in texts for pair in self._of_user(text)]
         read = (self._read(handle, record) for handle, record in found)
         return [one for one in read if isinstance(one, Loaded)]
+
+    def _of_user(self, text: str) -> Iterator[tuple[str, Record]]:
+        page = self._ask(self.store.find_user, text, now=self._clock())
+        yield from page.records
+        while page.after is not None:
+            page = self._ask(self.store.find_user, text, now=self._clock(), after=page.after)
+            yield from page.records
 
     def scan(self) -> Iterator[Loaded]:
         """Iterate over all live sessions, holding few of them in memory."""
@@ -104,9 +111,9 @@ class Records:
         ended: set[str] = set()
         for text in self.codec.index_texts(user_text(user_id)):
             for _ in range(_MOST_PASSES):
-                found = self._ask(self.store.delete_user, text, now=self._clock(), keep=keep)
-                ended.update(found)
-                if not found:
+                deleted = self._ask(self.store.delete_user, text, now=self._clock(), keep=keep)
+                ended.update(deleted.handles)
+                if not deleted.handles and not deleted.more:
                     break
         return ended
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..stores import Record, Store, StoreURL, open_store
+from ..stores.base import PAGE, Deleted, Page
 from ..stores.findings import Finding
 
 Observer = Callable[[str, str], AbstractContextManager[object]]
@@ -62,15 +63,17 @@ class ObservedStore(Store):
         with self._observer("delete", self.kind):
             return self._store.delete(handle, now=now, version=version)
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
-        """Return the records of a user."""
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
+        """Return one page of a user's records."""
         with self._observer("find_user", self.kind):
-            return self._store.find_user(user_id, now=now)
+            return self._store.find_user(user_id, now=now, after=after, limit=limit)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Delete the records of a user."""
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
+        """Delete some of a user's records."""
         with self._observer("delete_user", self.kind):
-            return self._store.delete_user(user_id, now=now, keep=keep)
+            return self._store.delete_user(user_id, now=now, keep=keep, after=after, limit=limit)
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
         """Remove expired records."""

@@ -6,9 +6,19 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError
-from .base import Reader, Record, Store, StoreURL
+from .base import Deleted, Page, Reader, Record, Store, StoreURL, WriteRefused
 
-__all__ = ["Reader", "Record", "Store", "StoreURL", "in_layout_of_express", "open_store"]
+__all__ = [
+    "Deleted",
+    "Page",
+    "Reader",
+    "Record",
+    "Store",
+    "StoreURL",
+    "WriteRefused",
+    "in_layout_of_express",
+    "open_store",
+]
 
 _REDIS = ("redis", "RedisStore", "redis")
 _MONGODB = ("mongodb", "MongoDBStore", "mongodb")

@@ -13,15 +13,18 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreError
 from .findings import Finding
 
 T = TypeVar("T")
+
+PAGE = 1000
+"""How many sessions of a user one step of `Store.find_user` or `Store.delete_user` covers, unless it is told."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -32,6 +35,9 @@ class Record(msgspec.Struct, frozen=True):
     :param user_id: whose session this is, as text for the user index; None for nobody's.
     :param version: the token of this state, chosen by the store; `Store.replace` succeeds only against it.
     :param expires_at: when the record expires unless it is restarted, in seconds since the epoch.
+    :param order: the position of this login among the user's logins: the store's own clock or counter, never a
+        worker's clock. A later login has a higher number; nobody's record, and one that was written by something
+        that keeps no order, has 0.
     """
 
     data: bytes
@@ -39,9 +45,39 @@ class Record(msgspec.Struct, frozen=True):
     user_id: str | None = None
     version: Any = None
     expires_at: float = 0.0
+    order: int = 0
 
     def __repr__(self) -> str:
         return f"<Record of {len(self.data)} bytes>"
+
+
+class WriteRefused(StoreError):
+    """The server refuses to write, but still reads: it is out of memory, a replica, or cannot save to its disk.
+
+    Only writes raise it. A write that the request can do without is skipped then; any other fails as with `StoreError`.
+    """
+
+
+class Page(NamedTuple):
+    """One page of a user's sessions, the latest login first.
+
+    :param records: handles and records, at most as many as were asked for. There may be fewer, or none, before the end.
+    :param after: where the next page begins, to be passed to `Store.find_user` or `Store.delete_user`; None at the end.
+    """
+
+    records: list[tuple[str, Record]]
+    after: Any = None
+
+
+class Deleted(NamedTuple):
+    """What one step of `Store.delete_user` did.
+
+    :param handles: of the live records that this step deleted.
+    :param more: whether the user's index may contain more; call again until it is False.
+    """
+
+    handles: list[str]
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,25 +115,33 @@ class Store(ABC):
 
     @abstractmethod
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record, and restart its idle timeout in the same round trip.
+        """Read a record, and restart its idle timeout if that is due.
+
+        A read that restarts nothing is one round trip and writes nothing on the server. A restart may take a second
+        one. It also checks that the user's index still contains the record, and repairs it. If the server refuses to
+        write, the record is returned as it is stored, and the store logs the refusal once, not on each request.
 
         :param touch_after: the fraction of the idle timeout that must have passed since the last restart before this
-            one restarts it again (0: every read does); None leaves the expiry alone. A store that restarts for free
-            while reading may restart earlier than that.
+            read restarts it again (0: every read does); None leaves the expiry alone.
         """
 
     @abstractmethod
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
-        """Store a record under a handle that holds none, and return it with its version and expiry.
+        """Store a record under a handle that holds none, and return it with its version, expiry, and order.
 
         None, and nothing stored, where the handle holds a live record.
+
+        :param record: with an ``order`` of 0 if this is a login of its user, which gets the next number; any other
+            order is kept, as when a session gets a new ID.
         """
 
     @abstractmethod
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
-        """Replace the record that still has ``record.version``, and return the new one with its version and expiry.
+        """Replace the record that still has ``record.version``; return the new one with version, expiry, and order.
 
         None, and nothing changed, where it has been changed, deleted or expired since.
+
+        :param record: with an ``order`` as in `create`: the one that was read, or 0 for a login.
         """
 
     @abstractmethod
@@ -109,12 +153,29 @@ class Store(ABC):
         """Delete a live record, or only one of this version; False where there is none."""
 
     @abstractmethod
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
-        """Return the handles and live records of a user, without restarting them."""
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
+        """Return one page of a user's live sessions, by `Record.order`, the latest login first, without restarting any.
+
+        One call is a short step for the server, whatever the number of sessions. Logins during the walk are not in it.
+
+        :param after: `Page.after` of the page before; None for the first page.
+        :param limit: of records in the page.
+        """
 
     @abstractmethod
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Delete the live records of a user, except the handle to keep; return the handles of those deleted."""
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
+        """Delete some of a user's sessions: one short step. The caller repeats it while `Deleted.more` is True.
+
+        Each step looks at the index again. Only when it is empty, except ``keep``, is ``more`` False, so that a session
+        that changes its ID in the meantime is not missed. Each step makes progress.
+
+        :param keep: the handle of a session that stays.
+        :param after: `Page.after` of a page of `find_user`: delete only what would follow that page. This is how all
+            but the latest sessions are ended.
+        :param limit: of records deleted by this step.
+        """
 
     @abstractmethod
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
@@ -161,18 +222,32 @@ def restart_is_due(expires_at: float, ttl: float, *, now: float, touch_after: fl
     return touch_after is not None and now - (expires_at - ttl) >= touch_after * ttl
 
 
-def delete_each(store: Store, user_id: str, *, now: float, keep: str | None) -> list[str]:
-    """Delete the live records of a user one by one, again where another writer came between; return their handles.
+def page_of(found: list[tuple[str, Record]], *, after: Any, limit: int) -> Page:
+    """Return a page of a user's sessions, all of which have been read: for stores that hold only few of each user."""
+    newest_first = sorted(found, key=_position, reverse=True)
+    rest = [pair for pair in newest_first if after is None or _position(pair) < after]
+    return Page(rest[:limit], _position(rest[limit - 1]) if len(rest) > limit else None)
 
-    For stores that cannot tell on their server whose a record is, and so delete what they have read.
+
+def _position(pair: tuple[str, Record]) -> tuple[int, str]:
+    handle, record = pair
+    return record.order, handle
+
+
+def delete_each(store: Store, user_id: str, *, now: float, keep: str | None, after: Any, limit: int) -> Deleted:
+    """Delete a page of a user's sessions one by one, each as it was read.
+
+    For stores that cannot tell on their server whose a record is. What another writer changed in the meantime stays for
+    the next step.
     """
-    deleted: list[str] = []
-    while True:
-        found = [(handle, record) for handle, record in store.find_user(user_id, now=now) if handle != keep]
-        gone = [handle for handle, record in found if store.delete(handle, now=now, version=record.version)]
-        deleted += gone
-        if len(gone) == len(found):
-            return deleted
+    found: list[tuple[str, Record]] = []
+    while not found:
+        page = store.find_user(user_id, now=now, after=after, limit=limit)
+        found, after = [(handle, record) for handle, record in page.records if handle != keep], page.after
+        if after is None:
+            break
+    gone = [handle for handle, record in found if store.delete(handle, now=now, version=record.version)]
+    return Deleted(gone, more=after is not None or len(gone) < len(found))
 
 
 class PerProcess(Generic[T]):
@@ -328,4 +403,17 @@ def _decoded(text: str | None) -> str | None:
     return None if text is None else unquote(text)
 
 
-__all__ = ["PerProcess", "Reader", "Record", "Store", "StoreURL", "identifier", "positive", "restart_is_due", "seconds"]
+__all__ = [
+    "Deleted",
+    "Page",
+    "PerProcess",
+    "Reader",
+    "Record",
+    "Store",
+    "StoreURL",
+    "WriteRefused",
+    "identifier",
+    "positive",
+    "restart_is_due",
+    "seconds",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ConfigurationError
-from .base import PerProcess, Record, Store, StoreURL, positive
+from .base import PAGE, Deleted, Page, PerProcess, Record, Store, StoreURL, positive, restart_is_due
 from .findings import Finding
 
 _SWEPT_AT_ONCE = 8
@@ -32,11 +33,11 @@ class MemoryStore(Store):
             raise ConfigurationError(f"max_sessions must be at least 1, not {max_sessions}")
         self._max_sessions = max_sessions
         self._records: OrderedDict[str, Record] = OrderedDict()  # the least recently used first
-        self._handles: dict[str, dict[str, None]] = {}  # of each user, in the order they came
+        self._logins: dict[str, list[tuple[int, str]]] = {}  # of each user, order and handle, sorted
         # A heap. A record has an entry no later than its expiry, and may have more; a handle may have no record any
         # more. A read that extends a record leaves the heap alone: its entry moves when its time comes.
         self._due: list[tuple[float, str]] = []
-        self._versions = itertools.count(1)
+        self._numbers = itertools.count(1)  # versions, and the order of logins
         self._lock = PerProcess(threading.Lock)  # held by another thread at a fork, it would stay so in the child
 
     def __repr__(self) -> str:
@@ -57,13 +58,13 @@ class MemoryStore(Store):
         return store
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record. Memory restarts for free: any ``touch_after`` but None restarts."""
+        """Read a record, and restart it if that is due."""
         with self._lock():
             record = self._live(handle, now)
             if record is None:
                 return None
             self._records.move_to_end(handle)
-            if touch_after is not None:
+            if restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
                 record = self._records[handle] = _restarted(record, record.ttl, now)
             return record
 
@@ -102,18 +103,26 @@ class MemoryStore(Store):
             self._remove(handle)
             return True
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
-        """Return the records of a user."""
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
+        """Return a page of a user's records."""
         with self._lock():
-            return self._of_user(user_id, now)
+            positions, more = self._page(user_id, after, limit)
+            found = [(handle, self._live(handle, now)) for _, handle in positions]
+        records = [(handle, record) for handle, record in found if record is not None]
+        return Page(records, positions[-1] if more else None)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
-        """Delete the records of a user."""
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
+        """Delete a page of a user's records."""
         with self._lock():
-            handles = [handle for handle, _ in self._of_user(user_id, now) if handle != keep]
-            for handle in handles:
+            positions, more = self._page(user_id, after, limit if keep is None else limit + 1)
+            handles = [handle for _, handle in positions if handle != keep]
+            handles, more = handles[:limit], more or len(handles) > limit
+            live = [handle for handle in handles if self._live(handle, now) is not None]
+            for handle in live:
                 self._remove(handle)
-            return handles
+        return Deleted(live, more)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Iterate over what was there when it began and still is."""
@@ -151,36 +160,42 @@ class MemoryStore(Store):
             return None
         return record
 
-    def _of_user(self, user_id: str, now: float) -> list[tuple[str, Record]]:
-        found = ((handle, self._live(handle, now)) for handle in list(self._handles.get(user_id, ())))
-        return [(handle, record) for handle, record in found if record is not None]
+    def _page(self, user_id: str, after: Any, limit: int) -> tuple[list[tuple[int, str]], bool]:
+        """Return order and handle of a user's latest logins before a position, and whether there are earlier ones."""
+        logins = self._logins.get(user_id, [])
+        end = len(logins) if after is None else bisect.bisect_left(logins, after)
+        start = max(end - limit, 0)
+        return logins[start:end][::-1], start > 0
 
     def _put(self, handle: str, record: Record, now: float) -> Record:
-        expires_at = now + record.ttl
-        stored = Record(record.data, record.ttl, record.user_id, next(self._versions), expires_at)
+        expires_at, number = now + record.ttl, next(self._numbers)
+        order = 0 if record.user_id is None else record.order or number
+        stored = Record(record.data, record.ttl, record.user_id, number, expires_at, order)
         old = self._records.get(handle)
         if old is None:
             self._make_room(now)
-        elif old.user_id != record.user_id:
-            self._forget_user(handle, old.user_id)
+        elif (old.user_id, old.order) != (record.user_id, order):
+            self._forget_login(handle, old)
         # First the index, then the record: a fork in between leaves no record that the index does not know.
-        if record.user_id is not None:
-            self._handles.setdefault(record.user_id, {})[handle] = None
+        if record.user_id is not None and (old is None or (old.user_id, old.order) != (record.user_id, order)):
+            bisect.insort(self._logins.setdefault(record.user_id, []), (order, handle))
         self._records[handle] = stored
         self._records.move_to_end(handle)
         self._expect(handle, expires_at, before=None if old is None else old.expires_at)
         return stored
 
     def _remove(self, handle: str) -> None:
-        record = self._records.pop(handle)
-        self._forget_user(handle, record.user_id)
+        self._forget_login(handle, self._records.pop(handle))
 
-    def _forget_user(self, handle: str, user_id: str | None) -> None:
-        handles = self._handles.get(user_id) if user_id is not None else None
-        if handles is not None:
-            handles.pop(handle, None)
-            if not handles:
-                del self._handles[user_id]  # type: ignore[arg-type]
+    def _forget_login(self, handle: str, record: Record) -> None:
+        if record.user_id is None:
+            return
+        logins, login = self._logins.get(record.user_id, []), (record.order, handle)
+        at = bisect.bisect_left(logins, login)
+        if logins[at : at + 1] == [login]:
+            del logins[at]
+        if not logins:
+            self._logins.pop(record.user_id, None)
 
     def _make_room(self, now: float) -> None:
         for _ in range(_SWEPT_AT_ONCE):
@@ -213,7 +228,7 @@ class MemoryStore(Store):
 
 
 def _restarted(record: Record, ttl: float, now: float) -> Record:
-    return Record(record.data, ttl, record.user_id, record.version, now + ttl)
+    return Record(record.data, ttl, record.user_id, record.version, now + ttl, record.order)
 
 
 __all__ = ["MemoryStore"]

@@ -39,7 +39,9 @@ __all__ = ["FakeClock", "SharedStoreContract", "StoreContract", "logged_in"]
 
 
 if pytest := sys.modules.get("pytest"):  # only what is imported afterwards has its assertions explained
-    pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("contract", "records", "workbench")))
+    pytest.register_assert_rewrite(
+        *(f"{__name__}.{module}" for module in ("contract", "records", "users", "workbench"))
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from ..errors import StoreError
 from ..stores.base import Store
 from .records import RecordPromises
-from .workbench import NOW, TTL, create, in_fork, in_parallel, numbered, peek, record
+from .workbench import NOW, TTL, create, end_user, in_fork, in_parallel, numbered, peek, record, sessions_of
 
 HANDLES = [
     "plain",
@@ -39,8 +39,8 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "replace": lambda store: store.replace("s", record(version=1), now=NOW),
     "touch": lambda store: store.touch("s", ttl=TTL, now=NOW),
     "delete": lambda store: store.delete("s", now=NOW),
-    "find_user": lambda store: store.find_user("u", now=NOW),
-    "delete_user": lambda store: store.delete_user("u", now=NOW),
+    "find_user": lambda store: sessions_of(store, "u"),
+    "delete_user": lambda store: end_user(store, "u"),
     "scan": lambda store: list(store.scan(now=NOW)),
     "diagnose": lambda store: store.diagnose(now=NOW),
 }
@@ -63,7 +63,7 @@ class StoreContract(RecordPromises):
         expected = {handle: numbered(number) for number, handle in enumerate(HANDLES)}
         assert {handle: getattr(peek(store, handle), "data", None) for handle in HANDLES} == expected
         assert {handle: found.data for handle, found in store.scan(now=NOW)} == expected
-        assert {handle: found.data for handle, found in store.find_user("u", now=NOW)} == expected
+        assert {handle: found.data for handle, found in sessions_of(store, "u")} == expected
         for handle in HANDLES:
             assert store.touch(handle, ttl=TTL, now=NOW) is True
             assert store.delete(handle, now=NOW) is True
@@ -78,8 +78,8 @@ class StoreContract(RecordPromises):
         create(store, "expired", record(user_id="u", ttl=5))
         create(store, "deleted", record(user_id="u"))
         store.delete("deleted", now=NOW)
-        assert dict(store.find_user("u", now=NOW + 10)) == {"one": one, "two": two}
-        assert store.find_user("unknown", now=NOW + 10) == []
+        assert dict(sessions_of(store, "u", now=NOW + 10)) == {"one": one, "two": two}
+        assert sessions_of(store, "unknown", now=NOW + 10) == []
 
     def test_a_session_follows_its_user(self, store: Store) -> None:
         """After a `replace` with another user, or nobody, the index knows the record under that one alone."""
@@ -91,7 +91,7 @@ class StoreContract(RecordPromises):
             stored = store.replace("s", record(b'{"b":2}', user_id=user, version=stored.version), now=NOW)
             assert stored is not None
             version = stored.version
-            found = {name: [handle for handle, _ in store.find_user(name, now=NOW)] for name in ("u", "v")}
+            found = {name: [handle for handle, _ in sessions_of(store, name)] for name in ("u", "v")}
             assert found == {name: ["s"] if name == user else [] for name in ("u", "v")}
 
     def test_users_are_exact_texts(self, store: Store) -> None:
@@ -99,9 +99,9 @@ class StoreContract(RecordPromises):
         for number, user in enumerate(USERS):
             create(store, f"s{number}", record(user_id=user))
         for number, user in enumerate(USERS):
-            found = [(handle, their.user_id) for handle, their in store.find_user(user, now=NOW)]
+            found = [(handle, their.user_id) for handle, their in sessions_of(store, user)]
             assert found == [(f"s{number}", user)]
-        assert store.delete_user("*", now=NOW) == [f"s{USERS.index('*')}"]
+        assert end_user(store, "*") == [f"s{USERS.index('*')}"]
         assert len(list(store.scan(now=NOW))) == len(USERS) - 1
 
     def test_a_session_stays_found_however_long_it_is_read(self, store: Store) -> None:
@@ -110,12 +110,12 @@ class StoreContract(RecordPromises):
         for round_ in range(1, 30):
             now = NOW + round_ * 0.9 * TTL
             assert store.load("s", now=now, touch_after=0.05) is not None
-            assert [handle for handle, _ in store.find_user("u", now=now)] == ["s"]
+            assert [handle for handle, _ in sessions_of(store, "u", now=now)] == ["s"]
 
     def test_finding_does_not_restart(self, store: Store) -> None:
         """Neither `find_user` nor `scan` extends a record."""
         stored = create(store, "s", record(user_id="u"))
-        assert store.find_user("u", now=NOW + 90) == [("s", stored)]
+        assert sessions_of(store, "u", now=NOW + 90) == [("s", stored)]
         assert list(store.scan(now=NOW + 90)) == [("s", stored)]
         assert peek(store, "s", now=NOW + 90) == stored
         assert peek(store, "s", now=NOW + TTL + 1) is None
@@ -126,10 +126,10 @@ class StoreContract(RecordPromises):
             create(store, handle, record(user_id="u"))
         create(store, "expired", record(user_id="u", ttl=5))
         create(store, "of another", record(user_id="v"))
-        assert sorted(store.delete_user("u", now=NOW + 10, keep="keep")) == ["one", "two"]
+        assert sorted(end_user(store, "u", now=NOW + 10, keep="keep")) == ["one", "two"]
         assert {handle for handle, _ in store.scan(now=NOW + 10)} == {"keep", "of another"}
-        assert store.delete_user("u", now=NOW + 10, keep="of another") == ["keep"]
-        assert store.delete_user("u", now=NOW + 10) == []
+        assert end_user(store, "u", now=NOW + 10, keep="of another") == ["keep"]
+        assert end_user(store, "u", now=NOW + 10) == []
         assert peek(store, "of another", now=NOW + 10) is not None
 
     def test_many_sessions_of_one_user(self, store: Store) -> None:
@@ -137,9 +137,9 @@ class StoreContract(RecordPromises):
         handles = {f"s{number}" for number in range(300)}
         for handle in handles:
             create(store, handle, record(user_id="u"))
-        assert {handle for handle, _ in store.find_user("u", now=NOW)} == handles
-        assert set(store.delete_user("u", now=NOW)) == handles
-        assert store.find_user("u", now=NOW) == []
+        assert {handle for handle, _ in sessions_of(store, "u")} == handles
+        assert set(end_user(store, "u")) == handles
+        assert sessions_of(store, "u") == []
 
     # All records
 
@@ -226,7 +226,7 @@ class StoreContract(RecordPromises):
         def child() -> None:
             assert peek(store, "s") == stored
             create(store, "of the child", record(user_id="u"))
-            assert len(store.find_user("u", now=NOW)) == 2
+            assert len(sessions_of(store, "u")) == 2
 
         in_fork(child)
         assert peek(store, "s") == stored
@@ -259,7 +259,7 @@ class SharedStoreContract(StoreContract):
         second = other_store.replace("s", record(b'{"b":2}', user_id="v", version=first.version), now=NOW)
         assert second is not None
         assert store.replace("s", record(b'{"c":3}', version=first.version), now=NOW) is None
-        assert store.find_user("v", now=NOW) == [("s", second)]
+        assert sessions_of(store, "v") == [("s", second)]
         assert store.delete("s", now=NOW, version=second.version) is True
         assert peek(other_store, "s") is None
 

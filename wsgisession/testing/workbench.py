@@ -25,9 +25,16 @@ MILLISECOND = 0.0011  # servers may keep times in milliseconds
 MANY = 16
 
 
-def record(data: bytes = b'{"a":1}', *, ttl: float = TTL, user_id: str | None = None, version: object = None) -> Record:
+def record(
+    data: bytes = b'{"a":1}',
+    *,
+    ttl: float = TTL,
+    user_id: str | None = None,
+    version: object = None,
+    order: int = 0,
+) -> Record:
     """Return a record to be stored."""
-    return Record(data, ttl, user_id, version)
+    return Record(data, ttl, user_id, version, order=order)
 
 
 def numbered(number: int) -> bytes:
@@ -45,6 +52,26 @@ def create(store: Store, handle: str, new: Record | None = None, *, now: float =
 def peek(store: Store, handle: str, *, now: float = NOW) -> Record | None:
     """Read without a restart."""
     return store.load(handle, now=now, touch_after=None)
+
+
+def sessions_of(store: Store, user_id: str, *, now: float = NOW) -> list[tuple[str, Record]]:
+    """Return all sessions of a user, page by page."""
+    page = store.find_user(user_id, now=now)
+    found = list(page.records)
+    while page.after is not None:
+        page = store.find_user(user_id, now=now, after=page.after)
+        found += page.records
+    return found
+
+
+def end_user(store: Store, user_id: str, *, now: float = NOW, keep: str | None = None) -> list[str]:
+    """Delete all sessions of a user, step by step, and return their handles."""
+    step = store.delete_user(user_id, now=now, keep=keep)
+    handles = list(step.handles)
+    while step.more:
+        step = store.delete_user(user_id, now=now, keep=keep)
+        handles += step.handles
+    return handles
 
 
 def in_parallel(task: Callable[[int], T], *, count: int = MANY) -> list[T]:

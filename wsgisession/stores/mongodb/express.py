@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ...errors import SerializationError
-from ..base import Reader, Record, Store, delete_each, restart_is_due
+from ..base import PAGE, Deleted, Page, Reader, Record, Store, delete_each, page_of, restart_is_due
 from .store import DatetimeMS as Date
 from .store import DuplicateKeyError, MongoDBStore, as_dict, date_of, with_raw_sessions
 
@@ -97,15 +97,18 @@ class ExpressMongoDBStore(MongoDBStore):
         with self._calling() as client:
             return bool(client.sessions.delete_one(which).deleted_count)
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a user's live documents."""
         with self._calling() as client:
             found = with_raw_sessions(client.sessions).find(_live(now, **self._of_user(user_id)), _FIELDS)
-            return [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
+            mine = [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
+        return page_of(mine, after=after, limit=limit)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
         """Find a user's live documents, and delete them as they were found."""
-        return delete_each(self, user_id, now=now, keep=keep)
+        return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the IDs, leaving no cursor open between them."""

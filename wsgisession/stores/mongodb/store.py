@@ -24,7 +24,20 @@ from pymongo import MongoClient, ReadPreference, uri_parser
 from pymongo.driver_info import DriverInfo
 
 from ...errors import ConfigurationError, StoreError
-from ..base import PerProcess, Record, Store, StoreURL, identifier, restart_is_due, seconds
+from ..base import (
+    PAGE,
+    Deleted,
+    Page,
+    PerProcess,
+    Record,
+    Store,
+    StoreURL,
+    delete_each,
+    identifier,
+    page_of,
+    restart_is_due,
+    seconds,
+)
 from ..findings import Finding
 from . import diagnosis
 
@@ -139,22 +152,27 @@ class MongoDBStore(Store):
         with self._calling() as client:
             return client.sessions.delete_one(which).deleted_count > 0
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a user's live documents by their index."""
         with self._calling() as client:
-            return list(_records(client.sessions.find(_live(now, user_id=user_id), _FIELDS)))
+            found = list(_records(client.sessions.find(_live(now, user_id=user_id), _FIELDS)))
+        return page_of(found, after=after, limit=limit)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
         """Find a user's live documents and delete them, in two commands.
 
         One that somebody else deletes between the two is among the handles returned.
         """
+        if after is not None:
+            return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
         which = _live(now, user_id=user_id)
         with self._calling() as client:
             handles = [found["_id"] for found in client.sessions.find(which, {"_id": 1}) if found["_id"] != keep]
             if handles:
                 client.sessions.delete_many({**which, "_id": {"$in": handles}})
-        return handles
+        return Deleted(handles)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the handles, leaving no cursor open between them."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..base import Reader, Record, Store, delete_each, restart_is_due
+from ..base import PAGE, Deleted, Page, Reader, Record, Store, delete_each, page_of, restart_is_due
 from .libpq import PGresult, number
 from .store import PREPARING, PostgreSQLStore, Statements, digest_of, index_name, quoted
 
@@ -67,14 +67,16 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
         """Delete a live row, or only this version of it."""
         return "\0" not in handle and super().delete(handle, now=now, version=version)
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a user's live rows by their index."""
         found = self._records(self._run(self._sql.find_user, user_id, now, repeatable=True))
-        return [(handle, record) for handle, record in found if record.user_id == user_id]
+        return page_of([pair for pair in found if pair[1].user_id == user_id], after=after, limit=limit)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
         """Find a user's live rows, and delete them as they were found."""
-        return delete_each(self, user_id, now=now, keep=keep)
+        return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the primary key, without a transaction around them."""

@@ -7,9 +7,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from time import monotonic
+from typing import Any
 
 from ...errors import StoreError
-from ..base import PerProcess, Record, Store, StoreURL, identifier, positive, seconds
+from ..base import (
+    PAGE,
+    Deleted,
+    Page,
+    PerProcess,
+    Record,
+    Store,
+    StoreURL,
+    delete_each,
+    identifier,
+    page_of,
+    positive,
+    seconds,
+)
 from ..findings import Finding
 from . import diagnosis
 from .libpq import AllBusyError, ConnDict, PGresult, Pool, Value, errors, number, parsed
@@ -108,14 +122,20 @@ class PostgreSQLStore(Store):
         old = None if version is None else digest_of(version)
         return bool(self._run(self._sql.delete, handle, now, old).command_tuples)
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a user's live rows by their index."""
-        return _records(self._run(self._sql.find_user, user_id, now, repeatable=True))
+        return page_of(
+            _records(self._run(self._sql.find_user, user_id, now, repeatable=True)), after=after, limit=limit
+        )
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
         """Delete a user's live rows in one statement."""
+        if after is not None:
+            return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
         result = self._run(self._sql.delete_user, user_id, now, keep)
-        return [_text(result, row, 0) for row in range(result.ntuples)]
+        return Deleted([_text(result, row, 0) for row in range(result.ntuples)])
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the primary key, without a transaction around them."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..base import Reader, Record, Store, delete_each, restart_is_due
+from ..base import PAGE, Deleted, Page, Reader, Record, Store, delete_each, page_of, restart_is_due
 from .store import RedisStore
 from .wire import Script
 
@@ -128,7 +128,7 @@ class ExpressRedisStore(RedisStore):
         with self._call():
             return self._end(handle, version)
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read what the user's set names, and take out what is no longer there.
 
         What is another user's now stays in it for as long as it would: the first may come back.
@@ -138,11 +138,14 @@ class ExpressRedisStore(RedisStore):
             gone = [handle for handle, record in read if record is None]
             if gone:
                 self._client().execute("ZREM", self._set_of(user_id), *gone)
-        return [(handle, record) for handle, record in read if record and record.user_id == user_id]
+        mine = [(handle, record) for handle, record in read if record and record.user_id == user_id]
+        return page_of(mine, after=after, limit=limit)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
         """Delete what the user's set names, one after the other, as it was read."""
-        return delete_each(self, user_id, now=now, keep=keep)
+        return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Walk over the keys, and read a page of records at a time."""

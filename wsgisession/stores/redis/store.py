@@ -25,7 +25,19 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from ..base import PerProcess, Record, Store, StoreURL, seconds
+from ..base import (
+    PAGE,
+    Deleted,
+    Page,
+    PerProcess,
+    Record,
+    Store,
+    StoreURL,
+    delete_each,
+    page_of,
+    restart_is_due,
+    seconds,
+)
 from ..findings import Finding
 from .diagnosis import diagnose
 from .url import RedisURL
@@ -215,12 +227,13 @@ class RedisStore(Store):
         return f"<RedisStore {self._server} prefix={self._prefix.decode()!r}>"
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record. Its restart is free, and made with every read."""
+        """Read a record, and where that is due restart it with a second command."""
         time = _time(now)
         with self._call():
-            if touch_after is None:
-                (value,) = self._client().execute("MGET", self._key(handle))  # None where it is no string
-                return _live_record(value, time)
+            (value,) = self._client().execute("MGET", self._key(handle))  # None where it is no string
+            record = _live_record(value, time)
+            if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
+                return record
             reply = self._restart(handle, time)
         if isinstance(reply, list):
             return _record(reply[0])
@@ -249,7 +262,7 @@ class RedisStore(Store):
                 self._client().execute("ZREM", self._sets + owner[1:], handle)
             return owner is not None
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read what the user's set names, and take out what is no longer there."""
         user, time = _text(user_id), _time(now)
         with self._call():
@@ -260,17 +273,21 @@ class RedisStore(Store):
                 found = self._evaluate(_FIND_USER, self._sets + user, _DIGITS % time, self._prefix, user)
                 handles, values = found[::2], found[1::2]
         found = _live_records(handles, values, time)
-        return [(handle, record) for handle, record in found if record.user_id == user_id]
+        return page_of([pair for pair in found if pair[1].user_id == user_id], after=after, limit=limit)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
         """Delete what the user's set names, in one step; in a cluster one after the other."""
+        if after is not None:
+            return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
         user, time = _text(user_id), _time(now)
         with self._call():
             if self._is_cluster:
-                return self._delete_each(user, time, keep=keep)
+                return Deleted(self._delete_each(user, time, keep=keep))
             arguments = (_DIGITS % time, self._prefix, user, keep or "")
             handles = self._evaluate(_DELETE_USER, self._sets + user, *arguments, repeatable=False)
-        return [handle.decode() for handle in handles]
+        return Deleted([handle.decode() for handle in handles])
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Walk over the keys, and read a page of records at a time.

@@ -15,7 +15,19 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...errors import ConfigurationError, StoreError
-from ..base import PerProcess, Record, Store, StoreURL, restart_is_due, seconds
+from ..base import (
+    PAGE,
+    Deleted,
+    Page,
+    PerProcess,
+    Record,
+    Store,
+    StoreURL,
+    delete_each,
+    page_of,
+    restart_is_due,
+    seconds,
+)
 from ..findings import Finding
 from . import diagnosis
 
@@ -142,19 +154,23 @@ class SQLiteStore(Store):
         """Delete a record."""
         return self._change(_DELETE, (handle, now, version, version)) > 0
 
-    def find_user(self, user_id: str, *, now: float) -> list[tuple[str, Record]]:
+    def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Return the records of a user."""
-        return self._select(_FIND_USER, (user_id, now))
+        return page_of(self._select(_FIND_USER, (user_id, now)), after=after, limit=limit)
 
-    def delete_user(self, user_id: str, *, now: float, keep: str | None = None) -> list[str]:
+    def delete_user(
+        self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
+    ) -> Deleted:
         """Delete the records of a user, in one transaction."""
+        if after is not None:
+            return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
         which = (user_id, now, keep)
         with self._lend() as connection:
             connection.run("BEGIN IMMEDIATE")
             handles = [handle for (handle,) in connection.run(_HANDLES_OF_USER, which).fetchall()]
             connection.run(_DELETE_USER, which)
             connection.run("COMMIT")
-        return handles
+        return Deleted(handles)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Iterate in the order of handles, a page at a time: no transaction is open meanwhile."""
