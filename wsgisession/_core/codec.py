@@ -6,7 +6,6 @@ Values that JSON knows are written plainly. Others are written as an object of o
 
 from __future__ import annotations
 
-import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
@@ -19,7 +18,9 @@ import msgspec
 from markupsafe import Markup
 
 from ..errors import SerializationError
-from .content import Content, Renewed
+from .content import Content, Content2, Renewed
+from .format import Format, NativeFormat, Texts
+from .forms import RefusedError, is_utf8
 
 _MARK = "~"
 _MARK_IN_TEXT = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
@@ -38,7 +39,6 @@ _UNREADABLE = (
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 _Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # seconds since the epoch, as datetime can show
@@ -64,17 +64,72 @@ class _Envelope(msgspec.Struct, array_like=True, frozen=True, tag="ws1"):
 _NO_MORE = b",null,"
 _LONGEST_HEAD = 48  # of the mark, and of the time with all its digits
 _NOTHING_MORE = (None, None, None, None)
+_NOTHING_MORE2 = (*_NOTHING_MORE, None, None, None)
 _decode_envelope = msgspec.json.Decoder(_Envelope | Renewed).decode
 
 
-class Codec:
+class _More2(_More, frozen=True, omit_defaults=True):
+    last_user: str | None = None
+    presented: _Time | None = None
+    device: dict[str, Any] | None = None
+
+
+class _Envelope2(msgspec.Struct, array_like=True, frozen=True, tag="ws1"):
+    """A record's text, read down to the text of each value."""
+
+    created: _Time
+    more: _More2 | None
+    data: dict[str, msgspec.Raw]
+
+
+_decode_envelope2 = msgspec.json.Decoder(_Envelope2 | Renewed).decode
+
+
+class Codec(NativeFormat):
     """The native format.
 
     :param max_size: the most bytes a packed record may have, before encryption.
     """
 
-    def __init__(self, *, max_size: int) -> None:
-        self._max_size = max_size
+    def pack2(self, content: Content2 | Renewed, *, handle: str) -> bytes:
+        """Return what the store keeps under the handle.
+
+        :raises SerializationError: where it is larger than ``max_size``.
+        """
+        if isinstance(content, Renewed):
+            return self._checked(_encode(content))
+        more = (
+            *(content.authenticated_at, content.issued_at, content.cookie, content.client),
+            *(content.last_user, content.presented_at, content.device),
+        )
+        head = b"null" if more == _NOTHING_MORE2 else _encode(_More2(*more))
+        return self._checked(b'["ws1",%b,%b,%b]' % (_encode(content.created_at), head, self.join(content.texts)))
+
+    def unpack2(self, packed: bytes, *, handle: str) -> Content2 | Renewed:
+        """Return the content of what the store kept under the handle.
+
+        :raises SerializationError: for anything that `pack` did not write: truncated, foreign, or of a later format.
+        """
+        try:
+            found = _decode_envelope2(packed)
+        except _UNREADABLE as error:
+            raise SerializationError("the record is not of this format") from error
+        if isinstance(found, Renewed):
+            return found
+        texts, more = self.checked(packed, found.data), found.more
+        if more is None:
+            return Content2(texts, found.created)
+        return Content2(
+            texts,
+            found.created,
+            more.authenticated,
+            more.issued,
+            more.cookie,
+            more.client,
+            more.last_user,
+            more.presented,
+            more.device,
+        )
 
     def dump(self, data: dict[str, Any]) -> bytes:
         """Return the mapping as JSON text.
@@ -103,12 +158,6 @@ class Codec:
         if type(data) is not dict:
             raise SerializationError("the record's data are no mapping")
         return data
-
-    def same(self, one: bytes, other: bytes) -> bool:
-        """Tell whether two texts of `dump` say the same; the order of keys does not count."""
-        if one == other or len(one) != len(other) or _sum(one) != _sum(other):
-            return one == other
-        return _encode_sorted(_decode(one)) == _encode_sorted(_decode(other))
 
     def as_stored(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the mapping as it will be read again."""
@@ -158,33 +207,11 @@ class Codec:
         return [user]
 
 
-def _sum(text: bytes) -> int:
-    """Return the sum of the bytes, which the order of keys does not change: the low half of Adler-32, in C."""
-    return zlib.adler32(text) & 0xFFFF
-
-
 def _enveloped(content: Content | Renewed) -> _Envelope | Renewed:
     if isinstance(content, Renewed):
         return content
     more = (content.authenticated_at, content.issued_at, content.cookie, content.client)
     return _Envelope(content.created_at, None if more == _NOTHING_MORE else _More(*more), msgspec.Raw(content.data))
-
-
-class RefusedError(Exception):
-    """A value that cannot be stored, and the way to it, put together as the walk returns."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason, self.path = reason, ""
-
-    def inside(self, key: Any) -> RefusedError:
-        """Put a key before the way to the value."""
-        self.path = f"[{key!r}]{self.path}"
-        return self
-
-    def __str__(self) -> str:
-        """Return the sentence for people; of a long way the ends will do."""
-        path = self.path if len(self.path) <= 200 else f"{self.path[:100]}...{self.path[-97:]}"
-        return f"session{path} cannot be stored: {self.reason}"
 
 
 Write = Callable[[Any, int], Any]
@@ -316,15 +343,6 @@ def _checked_key(key: str) -> str:
     return key
 
 
-def is_utf8(text: str) -> bool:
-    """Tell whether UTF-8 can hold the text: it has no lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _base64(value: bytes) -> str:
     return b64encode(value).decode()
 
@@ -372,3 +390,6 @@ def _untagged(value: Any, *, top: bool = False) -> Any:
     if type(value) is list:
         return [_untagged(item) for item in value]
     return value
+
+
+__all__ = ["Codec", "Format", "RefusedError", "Texts", "Write", "is_utf8", "written_dict", "written_items"]

@@ -31,6 +31,34 @@ class Content(msgspec.Struct, frozen=True):
         return f"<Content of {len(self.data)} bytes>"
 
 
+class Content2(msgspec.Struct, frozen=True):
+    """The unpacked content of a session's record, with a text for each key. It takes the place of `Content`.
+
+    :param texts: the JSON text of each value, by the name of its key.
+    :param created_at: seconds since the epoch.
+    :param authenticated_at: when `Session.login` last happened, in seconds since the epoch; None for never.
+    :param issued_at: when this ID was issued, in seconds since the epoch; None for at the creation or login.
+    :param cookie: the cookie settings that this session has of its own, by their names in `CookieOptions`.
+    :param client: the IP address and the user agent that the session was last written from, where that is kept.
+    :param last_user: the user that the session belonged to last, as text; None for nobody so far.
+    :param presented_at: when a client first presented this ID, in seconds since the epoch; None for not yet.
+    :param device: what the session knows of the device that it is bound to; None if it is not bound.
+    """
+
+    texts: dict[str, bytes]
+    created_at: float
+    authenticated_at: float | None = None
+    issued_at: float | None = None
+    cookie: dict[str, Any] | None = None
+    client: tuple[str, str] | None = None
+    last_user: str | None = None
+    presented_at: float | None = None
+    device: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Content of {len(self.texts)} keys>"
+
+
 class Renewed(msgspec.Struct, array_like=True, frozen=True, tag="ws1-renewed"):
     """What stands under an old ID after its renewal. It opens nothing by itself.
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from .content import containers
+from .merging import additions, merge_texts
 
 _MISSING: Any = object()
 
@@ -105,3 +106,6 @@ def _text(value: Any) -> str:
     if kind is datetime or kind is time:
         return f"{kind.__name__} {value.isoformat()}"  # as it is stored: without the name of the zone
     return repr(value)
+
+
+__all__ = ["additions", "adopt", "merge", "merge_texts", "same"]

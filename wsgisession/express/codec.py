@@ -14,11 +14,14 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from .._core.codec import Codec, RefusedError, written_dict, written_items
-from .._core.content import Content, Renewed
+from .._core.codec import Codec, RefusedError, Texts, written_dict, written_items
+from .._core.content import Content, Content2, Renewed
 from .._core.cookies import CookieOptions
+from .._core.format import Format, read_json, sorted_json
+from .._core.forms import Key
 from ..errors import SerializationError
 from .cookie import EXPRESS, iso, max_age_of, members_of, settings_of, whole
+from .forms import HUGE, SAFE, express_form
 
 RESERVED = frozenset(
     {
@@ -53,13 +56,11 @@ CREATED = "_created"
 CLIENT = "_wsgisession_client"
 """The key of the IP address and the user agent, for ``track_client``."""
 
-_SAFE = 2**53
-_HUGE = 1e21  # from where on JavaScript writes an exponent
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _encode = msgspec.json.Encoder().encode
-_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -67,6 +68,15 @@ class ExpressContent(Content, frozen=True):
     """The content of a record that Express may have written.
 
     :param is_dated: whether the record says when the session began; where not, `created_at` is when it was read.
+    """
+
+    is_dated: bool = True
+
+
+class ExpressContent2(Content2, frozen=True):
+    """The content of a record that Express may have written.
+
+    :param is_dated: whether the record says when the session began; if not, `created_at` is when it was read.
     """
 
     is_dated: bool = True
@@ -81,9 +91,65 @@ class ExpressCodec(Codec):
     """
 
     def __init__(self, *, max_size: int, options: CookieOptions, dates: bool, clock: Callable[[], float]) -> None:
-        super().__init__(max_size=max_size)
+        super().__init__(max_size=max_size, text_keys=True)
         self._options, self._dates, self._clock = options, dates, clock
         self._taken = RESERVED | ({CLIENT, CREATED} if dates else {CLIENT})
+
+    def encode(self, key: Any, value: Any) -> bytes:
+        """Return the text of the value under a top-level key.
+
+        :raises SerializationError: naming the path of what JSON cannot hold, or what Node.js would change.
+        """
+        if self.name_of(key) in self._taken:
+            raise SerializationError(
+                f"session[{key!r}] cannot be stored, because express-session uses the key itself; choose another"
+            )
+        return super().encode(key, value)
+
+    decode, has_tags, name_of, key_of = Format.decode, Format.has_tags, Format.name_of, Format.key_of
+
+    def split(self, text: bytes) -> Texts:
+        """Return the text of each value of a JSON object.
+
+        :raises SerializationError: for anything else.
+        """
+        try:
+            found = {name: bytes(raw) for name, raw in _split(text).items()}
+            if not text.isascii():
+                text.decode()
+        except UnicodeDecodeError as error:
+            raise SerializationError("the record's data cannot be read") from error
+        except (msgspec.MsgspecError, RecursionError):  # perhaps for a lone surrogate of JavaScript's
+            found = {name: self.written(value) for name, value in self.parse(text).items()}
+        return found
+
+    def members(self, text: bytes) -> dict[Key, bytes] | None:
+        """Return the texts of the values in a dict, or None if the text is not that of a dict."""
+        return self.split(text) if text[:1] == b"{" else None  # type: ignore[return-value] # fewer kinds of keys
+
+    def of_members(self, members: dict[Key, bytes]) -> bytes:
+        """Return the text of the dict with these values."""
+        return self.join(members)  # type: ignore[arg-type] # all keys are str
+
+    def canonical(self, text: bytes) -> bytes:
+        """Return the text that all texts of the same value have in common: 1.0 and 1 are one number in JavaScript."""
+        return sorted_json(_whole(read_json(text)))
+
+    def form(self, value: Any, path: tuple[Any, ...]) -> Any:
+        """Return the value as JSON can hold it."""
+        return express_form(value, path, most=self._max_size // 2)
+
+    def written(self, form: Any) -> bytes:
+        """Return the JSON text of a form."""
+        return _written(form)
+
+    def are_plain_ints(self, numbers: list[int]) -> bool:
+        """Tell whether JavaScript keeps all of the numbers as they are."""
+        return max(numbers) <= SAFE and min(numbers) >= -SAFE
+
+    def are_plain_floats(self, numbers: list[float]) -> bool:
+        """Tell whether JavaScript writes all of the numbers as Python does."""
+        return super().are_plain_floats(numbers) and not any(map(float.is_integer, numbers))
 
     def dump(self, data: dict[str, Any]) -> bytes:
         """Return the mapping as JSON text.
@@ -110,17 +176,42 @@ class ExpressCodec(Codec):
             raise SerializationError("the record's data are no mapping")
         return data
 
-    def same(self, one: bytes, other: bytes) -> bool:
-        """Tell whether two texts say the same; the order of keys does not count."""
-        return one == other or _sorted(one) == _sorted(other)
-
     def as_stored(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the mapping as it will be read again: without tuples and datetimes."""
         return self.parse(self.dump(data))
 
-    def is_dated(self, content: Content) -> bool:
+    def is_dated(self, content: Content | Content2) -> bool:
         """Tell whether the record says when the session began, or need not."""
-        return not self._dates or not isinstance(content, ExpressContent) or content.is_dated
+        return not self._dates or not isinstance(content, ExpressContent | ExpressContent2) or content.is_dated
+
+    def pack2(self, content: Content2 | Renewed, *, handle: str) -> bytes:
+        """Return what the store keeps under the handle.
+
+        :raises SerializationError: where it is larger than ``max_size``.
+        """
+        assert isinstance(content, Content2)
+        texts = {"cookie": _written(members_of(content.cookie, self._options, now=self._clock())), **content.texts}
+        if self._dates:
+            texts[CREATED] = _encode(round((content.authenticated_at or content.created_at) * 1000))
+        if content.client is not None:
+            texts[CLIENT] = _written(list(content.client))
+        return self._checked(self.join(texts))
+
+    def unpack2(self, packed: bytes, *, handle: str) -> Content2:
+        """Return the content of what the store kept under the handle.
+
+        :raises SerializationError: for anything but a session of Express's.
+        """
+        texts = self.split(packed)
+        members = self.decode(texts.pop("cookie", b"null"))
+        if type(members) is not dict:
+            raise SerializationError("the record is not a session of Express: it lacks the cookie")
+        created = seconds_of(self.decode(texts.pop(CREATED, b"null"))) if self._dates else None
+        client = _client_of(self.decode(texts.pop(CLIENT, b"null")))
+        for name in texts.keys() & RESERVED:
+            del texts[name]
+        at = self._clock() if created is None else created
+        return ExpressContent2(texts, at, cookie=settings_of(members), client=client, is_dated=created is not None)
 
     def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
         """Return what the store keeps under the handle.
@@ -157,10 +248,7 @@ class ExpressCodec(Codec):
         return ExpressContent(_written(data), at, None, None, settings, client, created is not None)
 
     def _taken_out(self, data: dict[str, Any]) -> float | None:
-        created = data.pop(CREATED, None)
-        if isinstance(created, bool) or not isinstance(created, (int, float)) or not 0 <= created < 253_402_300_800_000:
-            return None
-        return created / 1000
+        return seconds_of(data.pop(CREATED, None))
 
     def glance(self, packed: bytes) -> tuple[float | None, dict[str, Any]]:
         """Return what stores must know: the seconds by which each use extends the session, and its data.
@@ -173,6 +261,13 @@ class ExpressCodec(Codec):
             return None, {}
         members = data.get("cookie")
         return max_age_of(members) if type(members) is dict else None, data
+
+
+def seconds_of(created: Any) -> float | None:
+    """Return the seconds since the epoch from JavaScript's milliseconds, or None for what is no such time."""
+    if isinstance(created, bool) or not isinstance(created, (int, float)) or not 0 <= created < 253_402_300_800_000:
+        return None
+    return created / 1000
 
 
 def _client_of(value: Any) -> tuple[str, str] | None:
@@ -200,12 +295,13 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _sorted(text: bytes) -> bytes:
-    value = _read(text)
-    try:
-        return _encode_sorted(value)
-    except UnicodeEncodeError:
-        return json.dumps(value, sort_keys=True).encode()
+def _whole(value: Any) -> Any:
+    """Return the value with the numbers that JavaScript writes without a fraction as ints."""
+    if type(value) is float:
+        return whole(value) if abs(value) < HUGE else value
+    if type(value) is dict:
+        return {key: _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if type(value) is list else value
 
 
 def _plain(value: Any, depth: int) -> Any:
@@ -231,7 +327,7 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def _plain_int(value: int) -> int:
-    if abs(value) > _SAFE and (abs(value) > 1e300 or _as_javascript(value) != value):
+    if abs(value) > SAFE and (abs(value) > 1e300 or _as_javascript(value) != value):
         raise RefusedError("an int that Node.js would round; store it as a str")
     return value
 
@@ -247,7 +343,7 @@ def _as_javascript(value: int) -> int:
 def _plain_float(value: float) -> float:
     if not math.isfinite(value):
         raise RefusedError(f"JSON has no {value}")
-    return whole(value) if abs(value) < _HUGE else value
+    return whole(value) if abs(value) < HUGE else value
 
 
 __all__ = ["CLIENT", "CREATED", "EXPRESS", "RESERVED", "ExpressCodec", "ExpressContent"]

@@ -1,0 +1,387 @@
+"""How a session's keys and values are written as JSON text, each by itself, and read again.
+
+Values that JSON knows are written plainly. Others are written as an object of one key that starts with ``~``, such as
+``{"~set": [1, 2]}``; a dict of the app's that looks like one is wrapped in ``{"~dict": ...}``, and a dict with keys
+other than str is written as ``{"~map": [[key, value], ...]}``.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import chain
+from math import isfinite
+from typing import Any, NoReturn
+from uuid import UUID
+
+import msgspec
+from markupsafe import Markup
+
+from ..errors import SerializationError
+from .forms import MANY, MARK, MAX_DEPTH, MAX_INT, Key, RefusedError, is_utf8, key_form, key_text, native_form
+
+UNREADABLE = (
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)
+_TAG = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
+_NAME = b'"~'
+_PLAIN = frozenset({str, bool, type(None), int, float, dict, list})
+_STR = frozenset({str})
+
+Texts = dict[str, bytes]
+"""The JSON text of each value, by the name under which its key is stored."""
+
+encode_json = msgspec.json.Encoder().encode
+decode_json = msgspec.json.Decoder().decode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_pairs = msgspec.json.Decoder(list[tuple[msgspec.Raw, msgspec.Raw]]).decode
+
+
+class Format:
+    """How one format writes a session's keys and values as JSON text.
+
+    :param max_size: the most bytes that a packed record may have.
+    :param text_keys: whether keys that are not str become their JSON text, at any depth, instead of staying what they
+        are.
+    """
+
+    def __init__(self, *, max_size: int, text_keys: bool = False) -> None:
+        self._max_size, self._text_keys = max_size, text_keys
+
+    def encode(self, key: Any, value: Any) -> bytes:
+        """Return the text of the value under a top-level key.
+
+        :raises SerializationError: naming the path of what cannot be stored, its type, and the fix.
+        """
+        if type(value) is str or self.is_plain(value):
+            try:
+                text = encode_json(value)
+            except UnicodeEncodeError:
+                pass
+            else:
+                if not self.has_tags(text):
+                    return text
+        return self.written(self.form(value, (key,)))
+
+    def decode(self, text: bytes) -> Any:
+        """Return the value of a text. It does not fail for a text that `split` or `encode` returned."""
+        return read_json(text)
+
+    def name_of(self, key: Any) -> str:
+        """Return the name under which a top-level key is stored.
+
+        :raises SerializationError: for a key that cannot be stored.
+        """
+        return key_text(self._stored_key(key))
+
+    def _stored_key(self, key: Any) -> Key:
+        try:
+            stored = key_form(key)
+        except RefusedError as refused:
+            raise SerializationError(f"session[{key!r:.100}] cannot be stored: {refused.reason}") from None
+        return key_text(stored) if self._text_keys else stored
+
+    def key_of(self, name: str) -> Any:
+        """Return the top-level key that is stored under a name."""
+        return name
+
+    def split(self, text: bytes) -> Texts:
+        """Return the text of each value of a JSON object.
+
+        The whole text is checked: its structure, its UTF-8, and all of its tags.
+
+        :raises SerializationError: for anything else.
+        """
+        raise NotImplementedError
+
+    def join(self, texts: Texts) -> bytes:
+        """Return the JSON object with these values, whose texts are copied byte for byte."""
+        return b"{%b}" % b",".join([b"%b:%b" % (self.written(name), text) for name, text in texts.items()])
+
+    def same(self, one: bytes, other: bytes) -> bool:
+        """Tell whether two texts mean the same value: spelling and the order of keys do not count."""
+        return one == other or self.canonical(one) == self.canonical(other)
+
+    def canonical(self, text: bytes) -> bytes:
+        """Return the text that all texts of the same value have in common."""
+        return sorted_json(read_json(text))
+
+    # What a merge needs.
+
+    def members(self, text: bytes) -> dict[Key, bytes] | None:
+        """Return the texts of the values in a dict, or None if the text is not that of a dict."""
+        raise NotImplementedError
+
+    def of_members(self, members: dict[Key, bytes]) -> bytes:
+        """Return the text of the dict with these values."""
+        raise NotImplementedError
+
+    def elements(self, text: bytes) -> list[bytes] | None:
+        """Return the texts of the items of a list, or None if the text is not that of a list."""
+        if text[:1] != b"[":
+            return None
+        try:
+            return [bytes(raw) for raw in _elements(text)]
+        except msgspec.MsgspecError:
+            return [self.written(item) for item in self.decode(text)]
+
+    # How the formats differ.
+
+    def form(self, value: Any, path: tuple[Any, ...]) -> Any:
+        """Return the value as JSON can hold it."""
+        raise NotImplementedError
+
+    def written(self, form: Any) -> bytes:
+        """Return the JSON text of a form."""
+        return encode_json(form)
+
+    def has_tags(self, text: bytes) -> bool:
+        """Tell whether a text contains what is read as a tag."""
+        return False
+
+    def is_plain(self, value: Any) -> bool:
+        """Tell whether JSON can hold the value as it is: the fast path, on which nothing is copied to be written.
+
+        It looks at a whole level at a time, which takes a few calls for any number of items.
+        """
+        level: list[Any] = [value]
+        for _ in range(MAX_DEPTH):
+            kinds = set(map(type, level))
+            if not kinds <= _PLAIN:
+                return False
+            if int in kinds and not self.are_plain_ints([item for item in level if type(item) is int]):
+                return False
+            if float in kinds and not self.are_plain_floats([item for item in level if type(item) is float]):
+                return False
+            dicts = [item for item in level if type(item) is dict] if dict in kinds else []
+            lists = [item for item in level if type(item) is list] if list in kinds else []
+            if not set(map(type, chain.from_iterable(dicts))) <= _STR or _repeats(dicts) or _repeats(lists):
+                return False
+            level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+            if not level:
+                return True
+        return False
+
+    def are_plain_ints(self, numbers: list[int]) -> bool:
+        """Tell whether JSON can hold all of the numbers as they are."""
+        return max(numbers) <= MAX_INT and min(numbers) >= -MAX_INT
+
+    def are_plain_floats(self, numbers: list[float]) -> bool:
+        """Tell whether JSON can hold all of the numbers as they are."""
+        return all(map(isfinite, numbers))
+
+
+class NativeFormat(Format):
+    """The native format: every value is read again as the type that it was stored as."""
+
+    def decode(self, text: bytes) -> Any:
+        """Return the value of a text. It does not fail for a text that `split` or `encode` returned."""
+        value = read_json(text)
+        return _untagged(value, 0) if self.has_tags(text) else value
+
+    def has_tags(self, text: bytes) -> bool:
+        """Tell whether a text contains what is read as a tag."""
+        return b"~" in text and _TAG in text  # one byte is looked for at a fraction of the cost of three
+
+    def form(self, value: Any, path: tuple[Any, ...]) -> Any:
+        """Return the value as JSON can hold it."""
+        return native_form(value, path, text_keys=self._text_keys, most=self._max_size // 2)
+
+    def name_of(self, key: Any) -> str:
+        """Return the name under which a top-level key is stored.
+
+        A str is stored as it is, with one more ``~`` in front if it starts with one; another key as ``~`` and its JSON
+        text.
+
+        :raises SerializationError: for a key that cannot be stored.
+        """
+        if type(key) is str and key.isascii():
+            return MARK + key if key[:1] == MARK else key
+        stored = self._stored_key(key)
+        if type(stored) is not str:
+            return MARK + key_text(stored)
+        if not is_utf8(stored):
+            return MARK + json.dumps(stored)
+        return MARK + stored if stored[:1] == MARK else stored
+
+    def key_of(self, name: str) -> Any:
+        """Return the top-level key that is stored under a name.
+
+        A name that `name_of` does not return is a str that an older version stored, and is itself the key.
+        """
+        if name[:1] != MARK:
+            return name
+        if name[1:2] == MARK:
+            return name[1:]
+        try:
+            key = json.loads(name[1:])
+            return key if type(key) is not list and type(key) is not dict and self.name_of(key) == name else name
+        except (ValueError, SerializationError):
+            return name
+
+    def split(self, text: bytes) -> Texts:
+        """Return the text of each value of a JSON object.
+
+        :raises SerializationError: for anything else.
+        """
+        try:
+            found = _split(text)
+        except UNREADABLE as error:
+            raise SerializationError("the record's data cannot be read") from error
+        return self.checked(text, found)
+
+    def checked(self, text: bytes, found: dict[str, msgspec.Raw]) -> Texts:
+        """Return the texts of the values that were found in a text whose structure is sound, after checking the rest.
+
+        :raises SerializationError: for text that is not UTF-8, and for a tag that means nothing.
+        """
+        texts = {name: bytes(raw) for name, raw in found.items()}
+        try:
+            if not text.isascii():
+                text.decode()
+            if b"~" not in text:
+                return texts
+            if _TAG in text:
+                for value in texts.values():
+                    if self.has_tags(value):
+                        self.decode(value)
+        except UNREADABLE as error:
+            raise SerializationError("the record's data cannot be read") from error
+        if _NAME in text:
+            texts = {self.name_of(self.key_of(name)): value for name, value in texts.items()}
+        return texts
+
+    def members(self, text: bytes) -> dict[Key, bytes] | None:
+        """Return the texts of the values in a dict, or None if the text is not that of a dict."""
+        if text[:1] != b"{":
+            return None
+        found = {name: bytes(raw) for name, raw in _split(text).items()}
+        if text[:3] != _TAG or len(found) != 1:
+            return found  # type: ignore[return-value] # a dict with fewer kinds of keys
+        ((tag, inner),) = found.items()
+        if tag == "~dict":
+            return {name: bytes(raw) for name, raw in _split(inner).items()}
+        if tag == "~map":
+            return {self.decode(bytes(key)): bytes(value) for key, value in _pairs(inner)}
+        return None
+
+    def of_members(self, members: dict[Key, bytes]) -> bytes:
+        """Return the text of the dict with these values."""
+        try:
+            plain = self.join(members) if all(type(key) is str for key in members) else None  # type: ignore[arg-type]
+        except UnicodeEncodeError:
+            plain = None
+        if plain is None:
+            pairs = [b"[%b,%b]" % (self.encode(None, key), text) for key, text in members.items()]
+            return b'{"~map":[%b]}' % b",".join(pairs)
+        return b'{"~dict":%b}' % plain if len(members) == 1 and plain[:3] == _TAG else plain
+
+
+def _repeats(containers: list[Any]) -> bool:
+    """Tell whether most of very many lists or dicts are the same ones, repeated."""
+    return len(containers) > MANY and 2 * len(set(map(id, containers))) < len(containers)
+
+
+def read_json(text: bytes) -> Any:
+    """Return the value of any JSON text."""
+    try:
+        return decode_json(text)
+    except msgspec.MsgspecError:  # a number that no float or int can hold, or a lone surrogate of JavaScript's
+        return json.loads(text, parse_int=_int, parse_constant=_refuse)
+
+
+def sorted_json(value: Any) -> bytes:
+    """Return JSON text with sorted keys."""
+    try:
+        return _encode_sorted(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=True).encode()
+
+
+def _int(digits: str) -> float:
+    """Return the number, also if it has more digits than Python reads as an int: no writer of ours makes one."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _untagged(value: Any, depth: int) -> Any:
+    """Return the value as it was stored.
+
+    :raises ValueError: for a tag that means nothing, and for what is nested deeper than anything that is stored.
+    """
+    if type(value) is list:
+        return _items(value, depth)
+    if type(value) is not dict:
+        return value
+    if len(value) == 1:
+        tag, inner = next(iter(value.items()))
+        if tag[:1] == MARK:
+            return _READ[tag](inner, depth)
+    return _dict(value, depth)
+
+
+def _dict(value: dict[str, Any], depth: int) -> dict[Any, Any]:
+    depth = _deeper(depth)
+    return {key: item if type(item) is str else _untagged(item, depth) for key, item in value.items()}
+
+
+def _map(pairs: list[Any], depth: int) -> dict[Any, Any]:
+    depth = _deeper(depth)
+    return {_untagged(key, depth): _untagged(item, depth) for key, item in pairs}
+
+
+def _items(value: list[Any], depth: int) -> list[Any]:
+    depth = _deeper(depth)
+    return [item if type(item) is str else _untagged(item, depth) for item in value]
+
+
+def _deeper(depth: int) -> int:
+    if depth >= MAX_DEPTH:
+        raise ValueError("nested too deep")
+    return depth + 1
+
+
+def _as(kind: type, inner: Any) -> Any:
+    if type(inner) is not kind:
+        raise TypeError(f"a tag needs a {kind.__name__}")
+    return inner
+
+
+def _base64(inner: Any) -> bytes:
+    return b64decode(_as(str, inner), validate=True)
+
+
+_READ: dict[str, Callable[[Any, int], Any]] = {
+    "~dict": lambda inner, depth: _dict(_as(dict, inner), depth),
+    "~map": lambda inner, depth: _map(_as(list, inner), depth),
+    "~tuple": lambda inner, depth: tuple(_items(_as(list, inner), depth)),
+    "~set": lambda inner, depth: set(_items(_as(list, inner), depth)),
+    "~frozenset": lambda inner, depth: frozenset(_items(_as(list, inner), depth)),
+    "~bytes": lambda inner, _: _base64(inner),
+    "~str": lambda inner, _: _base64(inner).decode("utf-8", "surrogatepass"),
+    "~float": lambda inner, _: float(_as(str, inner)),
+    "~datetime": lambda inner, _: datetime.fromisoformat(inner),
+    "~date": lambda inner, _: date.fromisoformat(inner),
+    "~time": lambda inner, _: time.fromisoformat(inner),
+    "~timedelta": lambda inner, _: timedelta(*_as(list, inner)),
+    "~decimal": lambda inner, _: Decimal(_as(str, inner)),
+    "~uuid": lambda inner, _: UUID(inner),
+    "~markup": lambda inner, depth: Markup(_as(str, _untagged(inner, depth))),  # noqa: S704 - it was one when stored
+}
