@@ -41,6 +41,7 @@ PLAN = """
     _core.lifecycle settings
     _core.takeover _core.replies _core.info
     _core.records _core.encryption _core.decisions express.codec observing.observed
+    express.forms
     express.cookie
 
     stores
@@ -53,6 +54,9 @@ PLAN = """
     device
     device.options device.protocol device.tokens
     session _core.cookies _core.ids _core.codec _core.merge _core.reply _core.events _core.timeouts stores.base
+    _core.merging
+    _core.format
+    _core.forms
     _core.content stores.findings
 
     _core express observing
