@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 from contextlib import closing
 from typing import Any
 
@@ -16,10 +17,10 @@ from click.testing import CliRunner, Result
 
 from tests.servers import ROOT
 from wsgisession import SessionManager
-from wsgisession.cli import main
+from wsgisession.cli.commands import main
 from wsgisession.stores import Record, open_store
 
-STEPS = ["connect", "create", "read", "replace", "race", "delete", "latency"]
+STEPS = ["connect", "create", "read", "replace", "race", "delete", "index", "latency"]
 
 
 def run(*arguments: str, **options: Any) -> Result:
@@ -59,12 +60,42 @@ def test_it_lists_all_sessions_or_those_of_a_user(sqlite_url):
     assert handles[0] in run("list", sqlite_url).output
 
 
-def test_it_shows_a_session_without_steering_the_terminal(sqlite_url):
+def test_what_a_client_wrote_reaches_the_terminal_as_text_only(sqlite_url):
     (handle,) = fill(sqlite_url, "ada\x07")
     assert "\x07" not in run("list", sqlite_url).output
     (shown,) = lines("show", sqlite_url, handle)
     assert shown["data"]["cart"] == ["\x1b[2J"]
     assert "\x1b" not in run("show", sqlite_url, handle).output
+
+
+def test_show_prints_indented_data_without_escapes(sqlite_url):
+    (handle,) = fill(sqlite_url, "zoë", track_client=True)
+    heading, *_, end = run("show", sqlite_url, handle).output.partition("{")
+    assert re.search(rf"^handle +{handle}\nuser_id +zoë\n", heading)
+    assert "ip_address    192.0.2.7\n" in heading
+    assert '\n  "user_id": "zoë",\n  "cart": [\n    "\\u001b[2J"\n  ]\n}' in end
+
+
+def test_show_leaves_out_what_is_not_known(sqlite_url):
+    (handle,) = fill(sqlite_url, "ada")
+    assert "ip_address" not in run("show", sqlite_url, handle).output
+
+
+def test_show_finds_a_session_by_the_first_letters_of_its_handle(sqlite_url):
+    handles = fill(sqlite_url, "ada", "bob")
+    (shown,) = lines("show", sqlite_url, handles[1][:8])
+    assert shown["handle"] == handles[1]
+
+
+def test_show_says_which_handles_begin_with_letters_that_are_not_enough(sqlite_url):
+    with closing(open_store(sqlite_url)) as store:
+        for number in range(7):
+            store.create(f"same{number}", Record(b"{}", 5000.0), now=time.time())
+    result = run("show", sqlite_url, "same")
+    assert result.exit_code == 2
+    assert (
+        "several handles begin with 'same': same0, same1, same2, same3, same4, ...; give more letters" in result.stderr
+    )
 
 
 def test_a_list_for_people_is_a_table_with_times_in_words(sqlite_url):
@@ -77,9 +108,12 @@ def test_a_list_for_people_is_a_table_with_times_in_words(sqlite_url):
     assert all(re.search(r" \d s +\d s +\d\d h +192\.0\.2\.7 +curl/8$", row) for row in rows)
 
 
-def test_an_empty_list_prints_nothing(sqlite_url):
+def test_an_empty_list_says_so_to_people_and_is_empty_for_programs(sqlite_url):
     run("init", sqlite_url)
-    assert run("list", sqlite_url).output == ""
+    empty = run("list", sqlite_url)
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "there are no sessions\n")
+    assert run("list", sqlite_url, "--user", "ada").stderr == "user ada has no sessions\n"
+    assert run("list", sqlite_url, "--json").output == ""
 
 
 @pytest.mark.parametrize("variable", ["WSGISESSION_STORE", "SESSION_STORE"])
@@ -101,7 +135,7 @@ def test_without_any_url_it_says_how_to_name_the_store():
     for arguments in (["list"], ["show", "handle"], ["revoke", "--user", "7"], ["doctor"]):
         told = run(*arguments, env=dict.fromkeys(("WSGISESSION_STORE", "SESSION_STORE")))
         assert told.exit_code == 2
-        assert "name the store, as in redis://localhost:6379/0, or set WSGISESSION_STORE" in told.stderr
+        assert "give the URL of the store, such as redis://localhost:6379/0, or set WSGISESSION_STORE" in told.stderr
 
 
 def test_a_handle_without_a_session_is_exit_code_1(sqlite_url):
@@ -127,7 +161,7 @@ def test_it_asks_before_it_revokes_several_sessions_of_a_user(sqlite_url):
 
 
 def test_every_command_explains_itself_with_an_example():
-    assert "Exit codes: 0 done, 1 not found" in run("--help").output
+    assert "Exit codes: 0 success; 1 not found" in run("--help").output
     for name in main.commands:
         told = run(name, "--help").output
         assert re.search(rf"\n  Examples?:\n(    .*\n)*    .*wsgisession {name}\b", told), told
@@ -143,14 +177,14 @@ def test_a_purge_goes_on_to_the_end_or_to_its_limit(sqlite_url, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["purge", "stats"])
-def test_long_work_tells_who_watches_how_far_it_is(sqlite_url, command):
+def test_long_work_shows_its_progress_on_a_terminal_only(sqlite_url, command):
     fill(sqlite_url, "ada")
     with closing(open_store(sqlite_url)) as store:
         store.create("expired", Record(b"{}", 5.0), now=1000)
     program = [
         sys.executable,
         "-c",
-        "import wsgisession.cli.commands as cli; cli._REPORTS = 0; cli.main()",
+        "from wsgisession.cli import main, progress; progress._INTERVAL = 0; main()",
         command,
         sqlite_url,
     ]
@@ -159,8 +193,8 @@ def test_long_work_tells_who_watches_how_far_it_is(sqlite_url, command):
     told = os.read(ours, 1000)
     os.close(ours)
     os.close(theirs)
-    assert told.startswith(b"\r1 purged" if command == "purge" else b"\r1 counted")
-    assert told.endswith(b"\r\x1b[K")
+    done = b"purged" if command == "purge" else b"counted"
+    assert told == b"\r\x1b[K[####################] 100%  1 of 1 " + done + b"\r\x1b[K"
     unwatched = subprocess.run(program, cwd=ROOT, capture_output=True, check=True, timeout=30)
     assert unwatched.stderr == b""
     assert b"\r" not in watched.stdout
@@ -192,7 +226,7 @@ def test_encrypted_sessions_are_read_with_their_key(sqlite_url, tmp_path, by):
 def test_sessions_that_cannot_be_read_are_counted_and_not_named(sqlite_url, caplog):
     (handle,) = fill(sqlite_url, "ada", encryption_key=secrets.token_bytes(32))
     result = run("list", sqlite_url)
-    assert "left out as unreadable: 1;" in result.output
+    assert "1 records cannot be read and were left out; if they are encrypted, give their key with" in result.output
     assert handle not in result.output + caplog.text
 
 
@@ -202,13 +236,70 @@ def test_the_sql_of_postgresql_is_printed_and_not_run():
     assert 'CREATE TABLE IF NOT EXISTS "visits"' in result.output
 
 
-def test_without_click_it_says_what_to_install():
-    code = "import sys; sys.modules['click'] = None; import wsgisession.cli"
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+def without_click(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; sys.modules['click'] = None; from wsgisession.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
     )
+
+
+def test_a_secret_needs_no_click():
+    made = without_click("secret")
+    assert (made.returncode, made.stderr) == (0, "")
+    SessionManager(secret=made.stdout.strip())
+    assert len(json.loads(without_click("secret", "--json").stdout)["secret"]) == 43
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["secret", "--jsn"], []])
+def test_without_click_every_other_command_says_what_to_install(arguments):
+    told = without_click(*arguments)
     assert told.returncode == 1
-    assert told.stderr == "the command line needs the package 'click': pip install 'wsgisession[cli]'\n"
+    assert told.stderr == (
+        "Every command except `wsgisession secret [--json]` needs the package click: pip install 'click>=8.1.3'\n"
+    )
+
+
+def test_the_package_can_be_run_as_a_module(sqlite_url):
+    (handle,) = fill(sqlite_url, "ada")
+    program = [sys.executable, "-m", "wsgisession", "list", sqlite_url]
+    ran = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    assert handle in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"), [("purg", "did you mean 'purge'?"), ("delete", "choose one of secret, init")]
+)
+def test_a_misspelled_command_brings_a_suggestion(typed, hint):
+    result = run(typed)
+    assert result.exit_code == 2
+    assert f"there is no command {typed!r}: {hint}" in result.stderr
+
+
+def test_revoke_with_a_handle_and_a_user_says_not_both(sqlite_url):
+    result = run("revoke", sqlite_url, "a", "--user", "7")
+    assert result.exit_code == 2
+    assert "give a HANDLE or --user ID, not both" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_init_says_what_it_created(request, kind):
+    url = request.getfixturevalue(f"{kind}_url")
+    first, second = run("init", url), run("init", url)
+    assert re.search(r"^created the (file|collection) ", first.output)
+    assert second.output == "nothing to create: the store is ready\n"
+    assert lines("init", url) == [{"created": []}]
+
+
+def test_the_completion_of_a_shell_knows_the_commands():
+    environment = {
+        **os.environ,
+        "_WSGISESSION_COMPLETE": "bash_complete",
+        "COMP_WORDS": "wsgisession pu",
+        "COMP_CWORD": "1",
+    }
+    program = [sys.executable, "-c", "from wsgisession.cli.commands import main; main(prog_name='wsgisession')"]
+    ran = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert ran.stdout == "plain,purge\n"
 
 
 def test_every_store_is_served(store_url):
@@ -224,14 +315,16 @@ def test_every_store_is_served(store_url):
 
 def test_the_page_of_the_docs_names_every_command():
     page = (ROOT / "docs" / "operating.md").read_text()
-    assert re.findall(r"^\| `(\w+)(?: \[URL\].*)?` \|", page, re.MULTILINE) == sorted(
-        main.commands, key=["secret", "init", "list", "show", "revoke", "purge", "stats", "doctor"].index
+    assert re.findall(r"^\| `(\w+)(?: \[URL\].*| \[SOURCE\].*)?` \|", page, re.MULTILINE) == sorted(
+        main.commands, key=["secret", "init", "list", "show", "revoke", "purge", "stats", "copy", "doctor"].index
     )
 
 
 @pytest.mark.parametrize("command", ["list", "stats", "purge"])
-def test_a_file_that_is_not_there_is_a_mistake_in_the_url_and_is_not_made(command, tmp_path):
+def test_a_missing_file_is_a_mistake_in_the_url_and_is_not_created(command, tmp_path):
     result = run(command, f"sqlite:///{tmp_path}/typo.db")
     assert result.exit_code == 2
-    assert "no such file" in result.stderr
+    assert (
+        f"the file {tmp_path}/typo.db does not exist: correct the URL, or run `wsgisession init URL`" in result.stderr
+    )
     assert list(tmp_path.iterdir()) == []

@@ -89,7 +89,7 @@ def test_its_yaml_is_yaml(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_commands_are_those_of_the_command_line(page):
-    from wsgisession.cli import main
+    from wsgisession.cli.commands import main
 
     for command in re.findall(
         r"\bwsgisession (?!\|)([a-z]+)\b[^`\n]*(?:URL|sqlite:|redis:|postgresql:|mongodb:)", page.read_text()

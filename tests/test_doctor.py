@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from tests import servers
 from tests.conftest import with_options
-from wsgisession.cli import main
+from wsgisession.cli.commands import main
 from wsgisession.cli.doctor import Step, examine
 from wsgisession.stores import Record, Store, open_store
 from wsgisession.stores.findings import Finding
@@ -54,6 +54,13 @@ def test_a_healthy_store_has_no_findings_but_that_memory_is_not_shared(store_url
     assert found == "" or found.startswith("warning: memory:// keeps sessions in one process")
 
 
+@pytest.fixture
+def store(store_url) -> Iterator[Store]:
+    opened = open_store(prepared(store_url))
+    yield opened
+    opened.close()
+
+
 def test_nothing_of_the_examination_stays(store):
     for step in examine(store):
         assert not step.is_last
@@ -64,7 +71,7 @@ def test_each_step_is_timed_and_the_first_that_fails_is_the_last(store: Store, m
     monkeypatch.setattr(store, "replace", lambda handle, record, *, now: record)
     steps = list(examine(store))
     assert [step.name for step in steps] == ["connect", "create", "read", "replace", "race"]
-    assert str(steps[-1].findings[0]) == "16 of 16 writers of one version won, not one: report it"
+    assert str(steps[-1].findings[0]) == "16 of 16 writers of one version won, not one: report this as a bug"
     assert all(step.seconds > 0 for step in steps)
     assert list(store.scan(now=0)) == []
 
@@ -293,7 +300,7 @@ def test_a_journal_that_cannot_be_wal_is_found(sqlite_url, monkeypatch):
     monkeypatch.setattr(
         sqlite3, "connect", lambda path, **options: connect(f"file:{path}?vfs=unix-dotfile", uri=True, **options)
     )
-    assert "warning: the file's journal is delete and not wal" in found_in(sqlite_url)
+    assert "warning: the file's journal is delete and not wal" in found_in(prepared(sqlite_url))
 
 
 MOUNTS = """\

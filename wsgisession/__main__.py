@@ -1,4 +1,4 @@
-"""`python -m wsgisession` is the `wsgisession` command."""
+"""`python -m wsgisession` runs the `wsgisession` command."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""An examination of a store: its server's own word, then each verb, tried and timed on a record that goes again."""
+"""An examination of a store: what its server says about itself, then each method, timed, on a record of its own."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from typing import Literal
 from ..errors import StoreError
 from ..stores import Record, Store
 from ..stores.findings import Finding
+from .index import sessions_not_indexed
 
 _WRITERS = 16
 _READS = 15
 _TTL = 60.0
 _SLOW = 0.02
+_INDEX_SECONDS = 5.0
 _LOST = (
-    "what was written is not there: look for an eviction policy, a replica, a TTL index of another unit, "
-    "or a proxy that sends reads elsewhere"
+    "what was written is not there: look for an eviction policy, a replica, a TTL index with another unit, "
+    "or a proxy that sends reads to another server"
+)
+_CREATE_FIRST = "correct the store's URL, or run `wsgisession init URL`, and then run doctor again"
+_REPAIR = (
+    "each is repaired when a request next restarts its idle timeout; if the server evicts keys, set its"
+    " maxmemory-policy to noeviction"
 )
 
 
@@ -29,8 +36,8 @@ _LOST = (
 class Step:
     """One step of the examination.
 
-    :param seconds: how long it took; of ``latency``, the median read.
-    :param is_last: whether it failed, so that the next ones would say nothing new.
+    :param seconds: how long it took; for ``latency``, the median read.
+    :param is_last: whether it failed, which makes further steps pointless.
     """
 
     name: str
@@ -39,31 +46,50 @@ class Step:
     is_last: bool = False
 
 
-def examine(store: Store, *, clock: Callable[[], float] = time.time) -> Iterator[Step]:
-    """Try and time each step, until one fails.
+def examine(
+    store: Store, *, clock: Callable[[], float] = time.time, index_seconds: float = _INDEX_SECONDS
+) -> Iterator[Step]:
+    """Run and time each step, until one fails. Nothing is created except one record, which is deleted again.
 
-    :param clock: the application's, which the server's is compared with.
+    :param clock: the application's clock, which the server's is compared with.
+    :param index_seconds: for how long to look for sessions that no user's index contains.
     """
     patient = _Patient(store, clock)
     steps = (patient.connect, patient.create, patient.read, patient.replace, patient.race, patient.delete)
     try:
         for each in steps:
-            step = _tried(each)
+            step = _timed(each)
             yield step
             if step.is_last:
                 return
+        yield _timed(lambda: _of_index(store, clock=clock, seconds=index_seconds), "index")
         yield patient.latency()
     finally:
         patient.clean_up()
 
 
-def _tried(step: Callable[[], list[Finding] | None]) -> Step:
+def absent(store: Store) -> str:
+    """Return the sentence that says what a store lacks that does not exist yet."""
+    parts = store.missing()
+    return f"{parts[0] if parts else repr(store)} does not exist"
+
+
+class _StopError(Exception):
+    """Ends the examination with findings."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = findings
+
+
+def _timed(step: Callable[[], list[Finding] | None], name: str = "") -> Step:
     began = time.perf_counter()
     try:
         findings, failed = step() or [], False
     except StoreError as error:
         findings, failed = [_finding("problem", error)], True
-    return Step(step.__name__, time.perf_counter() - began, findings, failed)
+    except _StopError as stop:
+        findings, failed = stop.findings, True
+    return Step(name or step.__name__, time.perf_counter() - began, findings, failed)
 
 
 def _finding(level: Literal["problem", "warning"], error: StoreError) -> Finding:
@@ -71,22 +97,36 @@ def _finding(level: Literal["problem", "warning"], error: StoreError) -> Finding
     return Finding(level, fact, cure)
 
 
+def _of_index(store: Store, *, clock: Callable[[], float], seconds: float) -> list[Finding]:
+    counts = sessions_not_indexed(store, clock=clock, seconds=seconds)
+    if not counts.missing:
+        return []
+    of = "" if counts.is_complete else f" of the first {counts.seen:,}"
+    fact = f"{counts.missing:,}{of} sessions are in no user's index, so revoke_user and the session limit miss them"
+    return [Finding("problem", fact, _REPAIR)]
+
+
 class _Patient:
-    """One record, and what is done to it."""
+    """One record, and what is done with it."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store, self._clock = store, clock
         self._handle = f"doctor-{secrets.token_hex(16)}"
         self._record = Record(b'{"doctor":0}', _TTL)
+        self._has_written = False
 
     def connect(self) -> list[Finding]:
         try:
-            return self._store.diagnose(now=self._clock())
+            findings = self._store.diagnose(now=self._clock())
         except StoreError as error:
-            self._load()  # where that fails too, the store is out of reach
-            return [_finding("warning", error)]
+            self._load()  # fails too if the store is out of reach
+            findings = [_finding("warning", error)]
+        if not self._store.exists:
+            raise _StopError([*findings, Finding("problem", absent(self._store), _CREATE_FIRST)])
+        return findings
 
     def create(self) -> None:
+        self._has_written = True
         self._keep(self._store.create(self._handle, self._record, now=self._clock()))
 
     def read(self) -> None:
@@ -101,7 +141,7 @@ class _Patient:
         with ThreadPoolExecutor(_WRITERS) as writers:
             won = [one for one in writers.map(self._replaced, range(_WRITERS)) if one is not None]
         if len(won) != 1:
-            raise StoreError(f"{len(won)} of {_WRITERS} writers of one version won, not one: report it")
+            raise StoreError(f"{len(won)} of {_WRITERS} writers of one version won, not one: report this as a bug")
         self._keep(won[0])
 
     def delete(self) -> None:
@@ -109,16 +149,17 @@ class _Patient:
             raise StoreError(_LOST)
 
     def latency(self) -> Step:
-        took = statistics.median(_tried(self._look).seconds for _ in range(_READS))
+        took = statistics.median(_timed(self._look).seconds for _ in range(_READS))
         findings = []
         if took > _SLOW:
-            fact = f"a read takes {took * 1000:.0f} ms, and so does every request that looks at its session"
-            findings.append(Finding("warning", fact, "move the store nearer, or look at its load"))
+            fact = f"a read takes {took * 1000:.0f} ms, and delays every request that uses its session by as much"
+            findings.append(Finding("warning", fact, "move the store closer to the app, or check its load"))
         return Step("latency", took, findings)
 
     def clean_up(self) -> None:
-        with contextlib.suppress(StoreError):
-            self._store.delete(self._handle, now=self._clock())
+        if self._has_written:
+            with contextlib.suppress(StoreError):
+                self._store.delete(self._handle, now=self._clock())
 
     def _look(self) -> None:
         self._load()

@@ -1,22 +1,27 @@
-"""Text for a terminal: tables of any length, times in words, and nothing that could steer it."""
+"""Text for a terminal: tables of any length, lengths of time in words, and JSON that people can read.
+
+Nothing here lets text that a client wrote send control characters to the terminal.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-_MEASURED = 50  # rows that are waited for, to set the widths by; what comes later may stand out
+_MEASURED = 50  # rows that are read ahead to choose the column widths; later rows may be wider
 _GAP = "  "
 _SHORTEST = 8
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_SPECIAL = re.compile(r"[^\n -~]")  # may be unprintable
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> Iterator[str]:
-    """Yield the lines of a table, holding few of its rows in memory; none where there are no rows.
+    """Yield the lines of a table while holding few of its rows in memory. Without rows there are no lines.
 
-    :param width: where to cut the last column; None for nowhere.
+    :param width: cut the last column so that lines have this length; None does not cut it.
     """
     rest = iter(rows)
     first = list(islice(rest, _MEASURED))
@@ -34,7 +39,7 @@ def _cut(text: str, width: int | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a length of time in the largest unit that it fills twice, for people: ``"50 min"``."""
+    """Return a length of time in the largest unit of which it has at least two, such as ``"50 min"``."""
     for unit, size in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
@@ -42,8 +47,22 @@ def span(seconds: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return a value as text that is safe to print."""
+    """Return a value as one line of text that is safe to print; None is a dash."""
     if value is None:
         return "-"
-    # What a client wrote must not steer the terminal: JSON escapes whatever could.
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value, default=str)
+
+
+def readable_json(value: Any) -> str:
+    """Return a session's value as indented JSON. Only what a terminal might not print as a character is escaped."""
+    text = json.dumps(value, default=_as_json, ensure_ascii=False, indent=2)
+    return _SPECIAL.sub(_printable, text)
+
+
+def _printable(found: re.Match[str]) -> str:
+    character = found[0]
+    return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def _as_json(value: Any) -> Any:
+    return sorted(value, key=repr) if isinstance(value, (set, frozenset)) else str(value)

@@ -84,6 +84,19 @@ class ObservedStore(Store):
         """Iterate over all live records."""
         return self._store.scan(now=now)
 
+    @property
+    def exists(self) -> bool:
+        """Whether the file, table, or collection of sessions exists."""
+        return self._store.exists
+
+    def missing(self) -> list[str]:
+        """Return what `prepare` would create."""
+        return self._store.missing()
+
+    def count(self, *, now: float, expired: bool = False) -> int | None:
+        """Return about how many records there are."""
+        return self._store.count(now=now, expired=expired)
+
     def prepare(self) -> None:
         """Create what the store needs on its server."""
         self._store.prepare()

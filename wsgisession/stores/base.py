@@ -190,8 +190,25 @@ class Store(ABC):
 
     @property
     def exists(self) -> bool:
-        """Whether there is a place of sessions yet: False for a file that nobody has made."""
+        """Whether the file, table, or collection of sessions exists. Looking does not create it.
+
+        :raises StoreError: if the server cannot be asked.
+        """
         return True
+
+    def missing(self) -> list[str]:
+        """Return what `prepare` would create, in words such as "the table session"; empty if nothing is missing.
+
+        :raises StoreError: if the server cannot be asked.
+        """
+        return []
+
+    def count(self, *, now: float, expired: bool = False) -> int | None:
+        """Return about how many live records there are, or None if the store cannot tell quickly.
+
+        :param expired: count the expired records that `purge` would remove instead.
+        """
+        return None
 
     def prepare(self) -> None:  # noqa: B027 - most stores need nothing
         """Create what the store needs on its server (table, indexes); safe to repeat, and to race."""

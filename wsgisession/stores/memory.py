@@ -133,6 +133,10 @@ class MemoryStore(Store):
             if record is not None and record.expires_at > now:
                 yield handle, record
 
+    def count(self, *, now: float, expired: bool = False) -> int | None:
+        """Count the records; expired ones that are still held count as live."""
+        return None if expired else len(self._records)
+
     def purge(self, *, now: float, limit: int | None = None) -> int:
         """Remove expired records, one at a time, so that nobody waits for all of them."""
         removed = 0

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -70,6 +70,9 @@ _SCAN = (
     "SELECT handle, data, ttl, user_id, version, expires_at FROM session WHERE handle > ? AND expires_at > ?"
     " ORDER BY handle LIMIT ?"
 )
+_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'session'"
+_COUNT = "SELECT count(*) FROM session WHERE expires_at > ?"
+_COUNT_EXPIRED = "SELECT count(*) FROM session WHERE expires_at <= ?"
 _PURGE = "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at <= ? LIMIT ?)"
 
 
@@ -201,8 +204,26 @@ class SQLiteStore(Store):
 
     @property
     def exists(self) -> bool:
-        """Whether the file is there."""
-        return os.path.exists(self._path)
+        """Whether the file exists, with the table of sessions in it."""
+        if not os.path.exists(self._path):
+            return False
+        try:
+            with closing(sqlite3.connect(self._path)) as connection:
+                return connection.execute(_TABLE).fetchone() is not None
+        except sqlite3.Error as error:
+            raise StoreError(f"the sqlite store {self._path} {self._failure(error)}") from error
+
+    def missing(self) -> list[str]:
+        """Return the file if it is missing, or else its table."""
+        if self.exists:
+            return []
+        return [f"the table session in {self._path}" if os.path.exists(self._path) else f"the file {self._path}"]
+
+    def count(self, *, now: float, expired: bool = False) -> int | None:
+        """Count by the index on the expiry."""
+        with self._lend() as connection:
+            (count,) = connection.run(_COUNT_EXPIRED if expired else _COUNT, (now,)).fetchone()
+        return int(count)
 
     def prepare(self) -> None:
         """Make the file and its table."""
@@ -212,7 +233,7 @@ class SQLiteStore(Store):
     def diagnose(self, *, now: float) -> list[Finding]:
         """Look at where the file lies, and at its journal."""
         findings = list(diagnosis.of_place(self._path))
-        if not findings:
+        if not findings and self.exists:
             with self._lend() as connection:
                 (mode,) = connection.run("PRAGMA journal_mode").fetchone()
             findings.extend(diagnosis.of_journal(mode))
