@@ -20,12 +20,15 @@ PACKAGE = "wsgisession"
 PLAN = """
     testing
     testing.clients testing.clock testing.contract
-    testing.records
+    testing.records testing.users
     testing.workbench
 
     __main__
     cli
     cli.commands
+    cli.arguments
+    cli.doctor
+    cli.index cli.copying cli.progress cli.secret cli.tables
     __init__
     moving flask django wsgi guards metrics tracing logs observed
     flask.interface wsgi.middleware wsgi.guards observing.metrics observing.tracing observing.logs
@@ -35,7 +38,7 @@ PLAN = """
     django.carry_over
     django.settings
     flask.settings flask.carry_over
-    wsgi.access cli.doctor cli.tables
+    wsgi.access
     wsgi.environ
     manager
     _core.lifecycle settings
@@ -50,6 +53,7 @@ PLAN = """
     stores.memory stores.sqlite.store stores.redis.store stores.postgresql.store stores.mongodb.store
     stores.postgresql.libpq stores.redis.wire
     stores.redis.diagnosis stores.postgresql.diagnosis stores.mongodb.diagnosis stores.sqlite.diagnosis
+    stores.sqlite.leading stores.mongodb.failures stores.mongodb.documents
     stores.redis.url
     device
     device.options device.protocol device.tokens

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.loading import load_sqlite, rows
 from tests.conftest import with_options
 from wsgisession.stores import Record, Store, open_store
-from wsgisession.stores.sqlite.store import _leading
+from wsgisession.stores.sqlite.leading import leading
 from wsgisession.testing.workbench import in_parallel
 
 COUNT = 5000
@@ -75,7 +75,7 @@ def test_one_purge_leads_on_sqlite_and_others_leave_it_the_work(tmp_path):
     url = f"sqlite:///{tmp_path}/sessions.db"
     load_sqlite(url, rows(100, per_user=None, ttl=1.0, now=time.time() - 100))
     with closing(open_store(url)) as store:
-        with _leading(f"{tmp_path}/sessions.db") as is_first:
+        with leading(f"{tmp_path}/sessions.db") as is_first:
             assert is_first
             assert store.purge(now=time.time()) == 0
         assert store.purge(now=time.time()) == 100

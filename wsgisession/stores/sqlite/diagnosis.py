@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ..findings import Finding
 
 _NETWORKS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
+_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'session'"
 _MOUNTS = Path("/proc/self/mounts")  # Linux
 
 
@@ -26,6 +28,17 @@ def of_place(path: str) -> Iterator[Finding]:
     if kind in _NETWORKS:
         fact = f"the file is on a network file system ({kind}), where SQLite's locks do not hold"
         yield Finding("problem", fact, "move it to a local disk, or take a store with a server")
+
+
+def has_table(path: str) -> bool:
+    """Tell whether the file is there, with the table of sessions in it. Creates neither.
+
+    :raises sqlite3.Error: if the file cannot be read.
+    """
+    if not os.path.exists(path):
+        return False
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(_TABLE).fetchone() is not None
 
 
 def of_journal(mode: str) -> Iterator[Finding]:

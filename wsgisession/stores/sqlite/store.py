@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -30,11 +30,7 @@ from ..base import (
 )
 from ..findings import Finding
 from . import diagnosis
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows: there two purges may be at it, and share the work
-    fcntl = None  # type: ignore[assignment]
+from .leading import leading
 
 _MOST_IDLE = 16
 _PATIENCE_STEP = 0.05  # seconds; a busy_timeout this near is near enough
@@ -70,7 +66,6 @@ _SCAN = (
     "SELECT handle, data, ttl, user_id, version, expires_at FROM session WHERE handle > ? AND expires_at > ?"
     " ORDER BY handle LIMIT ?"
 )
-_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'session'"
 _COUNT = "SELECT count(*) FROM session WHERE expires_at > ?"
 _COUNT_EXPIRED = "SELECT count(*) FROM session WHERE expires_at <= ?"
 _PURGE = "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at <= ? LIMIT ?)"
@@ -187,7 +182,7 @@ class SQLiteStore(Store):
 
         One purge at a time: where another process or thread is at it, this one leaves it to that, and returns 0.
         """
-        with _leading(self._path) as is_leader:
+        with leading(self._path) as is_leader:
             return self._purge(now, limit) if is_leader else 0
 
     def _purge(self, now: float, limit: int | None) -> int:
@@ -205,11 +200,8 @@ class SQLiteStore(Store):
     @property
     def exists(self) -> bool:
         """Whether the file exists, with the table of sessions in it."""
-        if not os.path.exists(self._path):
-            return False
         try:
-            with closing(sqlite3.connect(self._path)) as connection:
-                return connection.execute(_TABLE).fetchone() is not None
+            return diagnosis.has_table(self._path)
         except sqlite3.Error as error:
             raise StoreError(f"the sqlite store {self._path} {self._failure(error)}") from error
 
@@ -365,30 +357,6 @@ def _create_privately(path: str) -> None:
     # Exclusively, and with nobody connecting meanwhile: closing a file drops all of a process's locks on it.
     with _creating(), suppress(FileExistsError):
         os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-@contextmanager
-def _leading(path: str) -> Iterator[bool]:
-    """Tell whether no other purge of the file is under way, and keep others away; the lock ends with its process."""
-    try:
-        lock = os.open(f"{os.path.realpath(path)}-purge", os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError:  # the purge itself will say what is wrong with the place
-        yield True
-        return
-    try:
-        yield _is_first(lock)
-    finally:
-        os.close(lock)
-
-
-def _is_first(lock: int) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _close_all(idle: deque[_Connection], process: int) -> None:
