@@ -380,7 +380,7 @@ def test_a_session_that_ended_is_not_carried_over_by_reloading():
 # The guide
 
 
-GUIDE = (ROOT / "docs" / "moving.md").read_text()
+GUIDE = (ROOT / "docs" / "migrating.md").read_text()
 
 
 def block(name: str) -> str:

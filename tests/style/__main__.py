@@ -94,7 +94,7 @@ def sentences(path: Path) -> str:
     """Return the running text of a Markdown page: every paragraph and list item ends a sentence."""
     lines = markdown(path.read_text(encoding="utf-8")).splitlines()
     text = "\n".join(line for line in lines if not line.lstrip().startswith(("|", "!", "#")))
-    text = re.sub(r"[*_\[\]]", "", re.sub(r"code\d+", "code", text))
+    text = re.sub(r"[*_\[\]]", "", re.sub(r"code[a-j]+", "code", text))
     parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n|\n\s*(?:-|\d\.) ", f"\n{text}"))
     return "\n".join(part if part.endswith((".", "?", "!", ":")) else f"{part}." for part in parts if part)
 

@@ -57,9 +57,14 @@ def python(source: str) -> str:
 _numbers = itertools.count()
 
 
+def _word(number: int) -> str:
+    """Return a word that is no other's, and that no rule is about."""
+    return "code" + "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
 def _name(found: re.Match[str]) -> str:
     """Return a word of its own for a piece of code, as a noun in its sentence."""
-    return f"code{next(_numbers)}" + "\n" * found[0].count("\n")
+    return _word(next(_numbers)) + "\n" * found[0].count("\n")
 
 
 def _blank(found: re.Match[str]) -> str:

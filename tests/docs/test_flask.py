@@ -1,4 +1,4 @@
-"""What the guide for Flask shows runs."""
+"""The examples of the guide for Flask run, and do what it says."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import flask_login
 import pytest
 from flask import Flask
 
-from tests.servers import ROOT
+from tests.docs.pages import blocks, text_of
 from wsgisession import SessionManager
 
-GUIDE = (ROOT / "docs" / "flask.md").read_text()
+PAGE = "flask.md"
 SECRET = "a secret that is long enough"
 
 
 @pytest.fixture
 def shown(tmp_path, monkeypatch) -> dict[str, Any]:
-    """What is defined once all that the guide shows was run, in one go."""
+    """What is defined after all blocks of the page were run in order."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLASK_SECRET_KEY", SECRET)
     monkeypatch.setenv("FLASK_SESSION_STORE", "memory://")
     names: dict[str, Any] = {"__name__": "guide"}
-    for block in re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE):
+    for block in blocks(PAGE):
         exec(block, names)
     flask_login.LoginManager(names["app"]).user_loader(_user)
     return names
@@ -48,7 +48,7 @@ def test_its_views_do_what_it_says(shown):
 
 
 def test_its_test_passes(shown):
-    shown["test_an_account_is_for_whoever_is_logged_in"]()
+    shown["test_the_account_page_needs_a_login"]()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -71,16 +71,10 @@ def test_the_wrapped_app_has_its_middlewares_sessions(shown, tmp_path):
 
 
 def test_its_settings_are_settings():
-    table = GUIDE.split("\n## Settings\n")[1].split("\n## ")[0]
+    table = text_of(PAGE).split("\n## Settings\n")[1].split("\n## ")[0]
     first, *parts = re.findall(r"`(_[A-Z]+)`", table)
     names = {f"SESSION_COOKIE{part}" for part in (first, *parts)} | set(re.findall(r"`([A-Z]\w+[A-Z])`", table))
     options = {f"SESSION_{option.upper()}" for option in signature(SessionManager).parameters}
     since_flask_31 = {"SESSION_COOKIE_PARTITIONED", "SECRET_KEY_FALLBACKS"}
     assert names - options - set(Flask("any").config) - since_flask_31 == set()
     assert {name for name in Flask("any").config if name.startswith("SESSION_")} <= names
-
-
-def test_its_links_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", GUIDE)
-    assert links
-    assert all((ROOT / "docs" / link).exists() for link in links)

@@ -1,4 +1,4 @@
-"""What the guides show runs, and what their tables say is so."""
+"""The examples of the guides run, and their tables agree with the code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from werkzeug.test import Client
 
+from tests.docs.pages import blocks, names, rows, text_of
 from tests.servers import ROOT
 from tests.visitors import obedient
 from tests.visits import Browser as Visitor
@@ -22,28 +23,20 @@ from wsgisession.logs import EventLog
 SECRET = "a secret that is long enough"
 
 
-def text_of(guide: str) -> str:
-    return (ROOT / "docs" / guide).read_text()
-
-
-def blocks(guide: str, language: str = "python") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(guide), re.DOTALL | re.MULTILINE)
-
-
 @pytest.fixture(autouse=True)
-def in_a_place_of_its_own(tmp_path, monkeypatch):
+def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SESSION_SECRET", SECRET)
 
 
-class TestRevoking:
+class TestUsers:
     @pytest.fixture
     def shown(self) -> Iterator[dict[str, Any]]:
-        names: dict[str, Any] = {"__name__": "account"}
-        for block in blocks("revoking.md"):
-            exec(block, names)
-        yield names
-        names["sessions"].close()
+        world: dict[str, Any] = {"__name__": "account", "session": Site().manager.open("", {})}
+        for block in blocks("users.md"):
+            exec(block, world)
+        yield world
+        world["sessions"].close()
 
     @pytest.fixture
     def ada(self, shown) -> Client:
@@ -90,7 +83,7 @@ class TestRevoking:
         ],
     )
     def test_a_call_asks_the_store_for_what_the_table_says(self, does, call):
-        (row,) = [line for line in text_of("revoking.md").splitlines() if line.startswith(f"| `{does}` |")]
+        (asked,) = [row[2] for row in rows("users.md", "List and end devices") if row[0] == f"`{does}`"]
         site = Site()
         browser = Visitor(site.manager)
         with browser.request() as session:
@@ -98,7 +91,7 @@ class TestRevoking:
         handle = browser.handle
         site.store.calls.clear()
         call(site.manager, handle)
-        assert list(site.store.calls) == re.findall(r"`(\w+)`", row.split("|")[3])
+        assert list(site.store.calls) == names(asked)
 
 
 class TestObserving:
@@ -155,8 +148,3 @@ class TestObserving:
         listed = set(re.findall(r"^\| `(wsgisession_\w+)` \|", text_of("observing.md"), re.MULTILINE))
         families = re.findall(r"^# TYPE (wsgisession_\w+)", Client(shown["app"]).get("/metrics").text, re.MULTILINE)
         assert listed == {name for name in families if not name.endswith("_created")}
-
-
-@pytest.mark.parametrize("guide", ["revoking.md", "observing.md"])
-def test_links_lead_somewhere(guide):
-    assert all((ROOT / "docs" / link).exists() for link in re.findall(r"\]\(([^)#:]+)", text_of(guide)))

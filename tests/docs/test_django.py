@@ -1,4 +1,4 @@
-"""What the guide to Django shows runs, and what its tables say is so."""
+"""The examples of the guide to Django run, and its tables agree with the code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from werkzeug.test import Client
 
 from tests.django_project import set_up
+from tests.docs.pages import blocks, names, rows
 from tests.servers import ROOT
 
 set_up()
@@ -26,17 +27,17 @@ from wsgisession import SessionManager
 from wsgisession.django import SessionStore, check_settings, get_manager
 from wsgisession.django.settings import DJANGOS_OWN
 
-GUIDE = (ROOT / "docs" / "django.md").read_text()
+PAGE = "django.md"
 THEIR_REDIS = "redis://localhost:6379/0"
 
 
 def block(kind: str, store: str = "") -> str:
-    (found,) = re.findall(rf"^```python {kind}\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+    (found,) = blocks(PAGE, f"python {kind}")
     return found.replace(THEIR_REDIS, store or THEIR_REDIS)
 
 
 def ran(lines: str, **names: Any) -> dict[str, Any]:
-    exec(lines, names)  # what a reader pastes
+    exec(lines, names)  # the lines that a reader copies
     return names
 
 
@@ -45,10 +46,7 @@ def settings_in(lines: str) -> Any:
 
 
 def first_cells(heading: str) -> list[str]:
-    """What stands in backquotes in the first column under this heading."""
-    section = GUIDE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return [name for line in section.splitlines() if line.startswith("| `") for name in
-            re.findall(r"`([^`]+)`", line.split("|")[1])]  # fmt: skip
+    return [name for row in rows(PAGE, heading) for name in names(row[0])]
 
 
 @pytest.fixture
@@ -111,10 +109,3 @@ def test_its_checks_are_those_that_there_are():
     source = (ROOT / "wsgisession" / "django" / "checks.py").read_text()
     listed = [name for name in first_cells("Settings") if name.startswith("wsgisession.")]
     assert listed == sorted(re.findall(r'id="([^"]+)"', source))
-
-
-def test_its_links_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", GUIDE)
-    assert all((ROOT / "docs" / link).exists() for link in links)
-    headings = {re.sub(r"\W+", "-", line[3:].lower()) for line in GUIDE.splitlines() if line.startswith("## ")}
-    assert set(re.findall(r"\]\(#([^)]+)\)", GUIDE)) <= headings
