@@ -114,7 +114,7 @@ def memory_of_a_session(url: str, count: int) -> Iterator[tuple[str, str, float]
     for name, subject in SUBJECTS.items():
         if name in ("Flask's cookie", "by hand") or " in " in name:
             continue
-        for whose in ("nobody's", "a user's"):
+        for whose in ("without a user", "with a user"):
             stage = Stage()
             app = subject.make(stage, url)
             client.execute_command("FLUSHDB", "SYNC")
@@ -149,7 +149,7 @@ def main(*, quick: bool = False) -> None:
     report.publish("growth", report.table(["", *(f"{size:,}" for size in sizes)], rows), quick=quick)
     names = dict.fromkeys(name for name, _, _ in bytes_taken)
     taken = {(name, whose): figure for name, whose, figure in bytes_taken}
-    rows = [[whose, *(f"{taken[name, whose]:.0f}" for name in names)] for whose in ("nobody's", "a user's")]
+    rows = [[whose, *(f"{taken[name, whose]:.0f}" for name in names)] for whose in ("without a user", "with a user")]
     report.publish("memory", report.table(["", *names], rows), quick=quick)
     if not quick:
         series = {store: {size: found[scheme][size]["write"] for size in sizes} for scheme, store in STORES.items()}

@@ -1,4 +1,4 @@
-"""Every table of the reference agrees with the code: no name is missing or invented, and each default is the default."""
+"""Every table of the reference agrees with the code: no name is missing or invented, and the defaults are right."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_defaults_in_words_are_the_defaults():
     words = {names(row[0])[0]: row[1] for row in rows(PAGE, "Options")}
     assert "1 day" in words["idle_timeout"]
     assert words["absolute_timeout"].startswith("30 days")
-    assert OPTIONS["absolute_timeout"].total_seconds() == 30 * 86_400
+    assert float(OPTIONS["absolute_timeout"]) == 30 * 86_400
 
 
 def test_every_option_of_the_cookie_is_listed_with_its_default():
@@ -95,7 +95,7 @@ INTERNAL = {"state", "is_sealed", "enclosing", "is_enclosing", "open"}
 
 
 def test_every_attribute_of_a_session_info_is_listed():
-    assert set(first_names("SessionInfo")) == set(SessionInfo.__dataclass_fields__)
+    assert set(first_names("SessionInfo")) == {name for name in SessionInfo.__dataclass_fields__ if name[0] != "_"}
 
 
 def test_every_error_is_listed_and_exported():
