@@ -51,6 +51,7 @@ PLAN = """
     stores.redis stores.postgresql stores.mongodb stores.sqlite
     stores.redis.express stores.postgresql.express stores.mongodb.express
     stores.memory stores.sqlite.store stores.redis.store stores.postgresql.store stores.mongodb.store
+    stores.redis.scripts
     stores.postgresql.libpq stores.redis.wire
     stores.redis.diagnosis stores.postgresql.diagnosis stores.mongodb.diagnosis stores.sqlite.diagnosis
     stores.sqlite.leading stores.mongodb.failures stores.mongodb.documents
@@ -61,7 +62,7 @@ PLAN = """
     _core.merging
     _core.format
     _core.forms
-    _core.content stores.findings
+    _core.content stores.findings stores.url stores.pool
 
     _core express observing
     errors

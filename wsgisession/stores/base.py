@@ -7,21 +7,17 @@ a sweeper's). There is no blind write. `wsgisession.testing` holds every promise
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from typing import Any, NamedTuple
 
 import msgspec
 
-from ..errors import ConfigurationError, StoreError
+from ..errors import StoreError
 from .findings import Finding
-
-T = TypeVar("T")
+from .pool import PerProcess
+from .url import StoreURL, identifier, positive, seconds
 
 PAGE = 1000
 """How many sessions of a user one step of `Store.find_user` or `Store.delete_user` covers, unless it is told."""
@@ -265,159 +261,6 @@ def delete_each(store: Store, user_id: str, *, now: float, keep: str | None, aft
             break
     gone = [handle for handle, record in found if store.delete(handle, now=now, version=record.version)]
     return Deleted(gone, more=after is not None or len(gone) < len(found))
-
-
-class PerProcess(Generic[T]):
-    """Open something once per process, at its first use, so that nothing is shared across ``fork``."""
-
-    def __init__(self, opener: Callable[[], T]) -> None:
-        self._opener = opener
-        self._lock = threading.Lock()
-        self._opened: tuple[int, T] | None = None
-        _every.add(self)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()  # another thread may have held it while this process was forked
-
-    def __call__(self) -> T:
-        """Return this process's own, opening it if need be."""
-        opened = self._opened
-        if opened is not None and opened[0] == os.getpid():
-            return opened[1]
-        with self._lock:
-            opened = self._opened
-            if opened is None or opened[0] != os.getpid():
-                opened = self._opened = (os.getpid(), self._opener())
-            return opened[1]
-
-    def take(self) -> T | None:
-        """Return what this process opened, if anything, and forget it (to be closed)."""
-        with self._lock:
-            opened, self._opened = self._opened, None
-        return opened[1] if opened is not None and opened[0] == os.getpid() else None
-
-
-_every: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for opened in list(_every):
-        opened._renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-class StoreURL:
-    """A store URL taken apart: the store takes its own options out, the driver gets what is left.
-
-    :raises ConfigurationError: where it is no URL.
-    """
-
-    def __init__(self, url: str) -> None:
-        # By hand where urllib loses something: the slashes of sqlite:////absolute, the host list of a replica set.
-        self.scheme, separator, rest = url.partition("://")
-        if not separator or not self.scheme:
-            raise ConfigurationError('the store must be a URL such as "redis://localhost:6379/0", or a Store')
-        self.scheme = self.scheme.lower()
-        before, _, query = rest.partition("?")
-        self.location = before.partition("#")[0]
-        try:
-            pairs = parse_qsl(query.partition("#")[0], keep_blank_values=True, errors="strict")
-        except ValueError:
-            raise ConfigurationError(f"the parameters of the {self.scheme} store URL cannot be decoded") from None
-        self._parameters: dict[str, str] = {}
-        for name, value in pairs:
-            if name in self._parameters:
-                raise ConfigurationError(f"the {self.scheme} store URL names the parameter {name!r} twice")
-            self._parameters[name] = value
-
-    def option(self, name: str, default: T, convert: Callable[[str], T]) -> T:
-        """Take the parameter out of the URL, converted, or return the default.
-
-        :raises ConfigurationError: where ``convert`` raises `ValueError`.
-        """
-        if name not in self._parameters:
-            return default
-        text = self._parameters.pop(name)
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise ConfigurationError(f"{self.scheme} store: {name}={text!r} cannot be used: {error}") from None
-
-    @property
-    def rest(self) -> dict[str, str]:
-        """The parameters that no `option` has taken, for the driver."""
-        return dict(self._parameters)
-
-    def refuse_rest(self, known: str) -> None:
-        """Refuse the parameters that no `option` has taken.
-
-        :param known: the names to offer instead.
-        :raises ConfigurationError: naming the first one.
-        """
-        for name in self._parameters:
-            raise ConfigurationError(f"{self.scheme} store: unknown parameter {name!r}; it takes {known}")
-
-    def driver_url(self, scheme: str | None = None) -> str:
-        """Return the URL for the driver: another scheme if given, and the parameters that are left."""
-        query = urlencode(self._parameters)
-        return f"{scheme or self.scheme}://{self.location}" + (f"?{query}" if query else "")
-
-    @property
-    def username(self) -> str | None:
-        """The percent-decoded user name, or None."""
-        return _decoded(urlsplit(f"x://{self.location}").username)
-
-    @property
-    def password(self) -> str | None:
-        """The percent-decoded password, or None. Never to be shown."""
-        return _decoded(urlsplit(f"x://{self.location}").password)
-
-    @property
-    def shown(self) -> str:
-        """The URL without user, password and parameters, for messages."""
-        return f"{self.scheme}://{self.location.rpartition('@')[2]}"
-
-    def __repr__(self) -> str:
-        return f"<StoreURL {self.shown}>"
-
-
-def seconds(text: str) -> float:
-    """Convert a positive number of seconds.
-
-    :raises ValueError: for anything else.
-    """
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise ValueError("give a positive number of seconds")
-    return value
-
-
-def positive(text: str) -> int:
-    """Convert a positive whole number.
-
-    :raises ValueError: for anything else.
-    """
-    value = int(text)
-    if value < 1:
-        raise ValueError("give a whole number of at least 1")
-    return value
-
-
-def identifier(text: str) -> str:
-    """Check a name for a table, schema or collection: printable, without NUL, at most 63 bytes (PostgreSQL's limit).
-
-    :raises ValueError: for anything else.
-    """
-    if not text or not text.isprintable() or len(text.encode()) > 63:
-        raise ValueError("give a printable name of at most 63 bytes")
-    return text
-
-
-def _decoded(text: str | None) -> str | None:
-    return None if text is None else unquote(text)
 
 
 __all__ = [

@@ -40,6 +40,7 @@ from ..base import (
 )
 from ..findings import Finding
 from .diagnosis import diagnose
+from .scripts import CREATE, DELETE, DELETE_USER, FIND_USER, INDEX, REPLACE, RESTART
 from .url import RedisURL
 from .wire import Call, Script, client_of
 
@@ -47,144 +48,6 @@ _PAGE = 50  # of records up to 1 MiB: what `scan` holds in memory at once
 _DIGITS = b"%013d"  # of a time in milliseconds
 _LAST = 10**13 - 1  # the year 2286
 _HEADER = re.compile(rb"S1(\d{13})([\w-]{8})(\d+);(\d*);")
-
-# Times have 13 digits, so that as texts they compare as numbers do.
-_COMMON = """
-local now = ARGV[1]
-local function time(number) return string.format('%013.0f', math.min(number, 9999999999999)) end
-local function ours(value)
-  return type(value) == 'string' and string.find(value, 'HEADER')
-end
-local function read(...)
-  local value = redis.pcall(...)
-  if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then redis.call(...) end
-  return value
-end
-local function is_live(value) return ours(value) and string.sub(value, 3, 15) > now end
-local function version(value) return string.sub(value, 16, 23) end
-local function user_of(value)
-  local size, start = string.match(value, '^%d+;(%d+);()', 24)
-  return size and string.sub(value, start + 13, start + 12 + size)
-end
-local function index(set, handle, ttl)
-  local span = 2 * ttl
-  redis.call('ZADD', set, time(now + span), handle)  -- the first write, which a server out of memory refuses
-  redis.call('ZREMRANGEBYSCORE', set, '-inf', now)
-  span = span + 60000  -- clocks differ
-  if redis.call('PTTL', set) < span then redis.call('PEXPIRE', set, span) end
-end
-""".replace("HEADER", "^S1" + 13 * "%d" + 8 * "[%w_-]" + "%d+;%d*;")
-
-
-def _script(text: str) -> Script:
-    return Script(_COMMON + text)
-
-
-# create, replace: now, sets, handle, value, ttl, user or nothing[, version]. Where the server's answer to the first
-# attempt was lost, the second finds its own version.
-_CREATE = _script("""
-local sets, handle, new, ttl, user = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local value = read('GET', KEYS[1])
-if value and not ours(value) then return 0 end
-if is_live(value) then return version(value) == version(new) and 1 or 0 end
-if sets ~= '' and user then index(sets .. user, handle, ttl) end
-redis.call('SET', KEYS[1], new, 'PX', ttl)
-return 1
-""")
-_REPLACE = _script("""
-local sets, handle, new, ttl, old, user = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local value = read('GET', KEYS[1])
-if not is_live(value) then return 0 end
-if version(value) == version(new) then return 1 end
-if version(value) ~= old then return 0 end
-if sets ~= '' and user then index(sets .. user, handle, ttl) end
-redis.call('SET', KEYS[1], new, 'PX', ttl)
-local owner = user_of(value)
-if sets ~= '' and owner and owner ~= user then redis.call('ZREM', sets .. owner, handle) end
-return 1
-""")
-
-# now, sets, handle, the new ttl or '', '=' and the user whose set has the handle. Answers with the value, or in a list
-# where it was not restarted: in a cluster, where the set is elsewhere, as long as that lacks the handle; and where the
-# server is out of memory, which does not keep it from reading.
-_RESTART = _script("""
-local sets, handle, given, holder = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local value = read('GET', KEYS[1])
-if not is_live(value) then return false end
-local ttl, size, start = string.match(value, '^(%d+);(%d*);()', 24)
-local user, indexed, answer = user_of(value), '', value
-if given ~= '' then ttl, answer = given, '' end
-local expires = time(now + ttl)
-if user then indexed = string.sub(value, start, start + 12) end
-local is_due = user and expires > indexed
-if is_due and sets == '' and '=' .. user ~= holder then return {answer, '=' .. user, ttl} end
-if is_due then indexed = time(now + 2 * ttl) end
-local head = 'S1' .. expires .. version(value) .. ttl .. ';' .. size .. ';' .. indexed
-local body = start + #indexed
-local written
-if #head == body - 1 then
-  written = redis.pcall('SETRANGE', KEYS[1], 0, head)
-else
-  written = redis.pcall('SET', KEYS[1], head .. string.sub(value, body))
-end
-if type(written) == 'table' and written.err then
-  if given == '' and string.find(written.err, 'OOM', 1, true) then return {answer} end
-  return written
-end
-redis.call('PEXPIRE', KEYS[1], ttl)
-if is_due and sets ~= '' then index(sets .. user, handle, ttl) end
-return answer
-""")
-
-# now, sets, handle, version or '', '=' and the user or ''. Answers with '=' and the user, or '' for nobody's.
-_DELETE = _script("""
-local sets, handle = ARGV[2], ARGV[3]
-local value = read('GET', KEYS[1])
-if not is_live(value) or ARGV[4] ~= '' and ARGV[4] ~= version(value) then return false end
-local owner = user_of(value)
-local holder = owner and '=' .. owner or ''
-if ARGV[5] ~= '' and ARGV[5] ~= holder then return false end
-redis.call('DEL', KEYS[1])
-if sets ~= '' and owner then redis.call('ZREM', sets .. owner, handle) end
-return holder
-""")
-
-_INDEX = _script("index(KEYS[1], ARGV[2], ARGV[3])")
-
-# Of a set: now, prefix, user[, handle to keep].
-_FIND_USER = _script("""
-local found = {}
-for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local value = read('GET', ARGV[2] .. handle)
-  if is_live(value) and user_of(value) == ARGV[3] then
-    found[#found + 1] = handle
-    found[#found + 1] = value
-  else
-    redis.call('ZREM', KEYS[1], handle)
-  end
-end
-return found
-""")
-_DELETE_USER = _script("""
-local prefix, user, keep = ARGV[2], ARGV[3], ARGV[4]
-local deleted, keys = {}, {}
-for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local key = prefix .. handle
-  local head = handle ~= keep and read('GETRANGE', key, 0, 100 + #user)
-  if is_live(head) and user_of(head) == user then
-    deleted[#deleted + 1] = handle
-    keys[#keys + 1] = key
-  end
-end
-for first = 1, #keys, 5000 do redis.call('DEL', unpack(keys, first, math.min(first + 4999, #keys))) end
-local kept, left = redis.call('ZSCORE', KEYS[1], keep), redis.call('PTTL', KEYS[1])
-redis.call('DEL', KEYS[1])
-if kept then
-  redis.call('ZADD', KEYS[1], kept, keep)
-  redis.call('PEXPIRE', KEYS[1], left)
-end
-return deleted
-""")
 
 
 class RedisStore(Store):
@@ -242,12 +105,12 @@ class RedisStore(Store):
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Set a string where there is none, or an expired record."""
         with self._call():
-            return self._write(_CREATE, handle, record, now=now)
+            return self._write(CREATE, handle, record, now=now)
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Set a string where the header still has the version."""
         with self._call():
-            return self._write(_REPLACE, handle, record, str(record.version), now=now)
+            return self._write(REPLACE, handle, record, str(record.version), now=now)
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Rewrite the header of a live record."""
@@ -270,7 +133,7 @@ class RedisStore(Store):
                 handles = self._indexed(user, time)
                 values = self._client().get_many([self._prefix + handle for handle in handles])
             else:
-                found = self._evaluate(_FIND_USER, self._sets + user, _DIGITS % time, self._prefix, user)
+                found = self._evaluate(FIND_USER, self._sets + user, _DIGITS % time, self._prefix, user)
                 handles, values = found[::2], found[1::2]
         found = _live_records(handles, values, time)
         return page_of([pair for pair in found if pair[1].user_id == user_id], after=after, limit=limit)
@@ -286,7 +149,7 @@ class RedisStore(Store):
             if self._is_cluster:
                 return Deleted(self._delete_each(user, time, keep=keep))
             arguments = (_DIGITS % time, self._prefix, user, keep or "")
-            handles = self._evaluate(_DELETE_USER, self._sets + user, *arguments, repeatable=False)
+            handles = self._evaluate(DELETE_USER, self._sets + user, *arguments, repeatable=False)
         return Deleted([handle.decode() for handle in handles])
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
@@ -321,7 +184,7 @@ class RedisStore(Store):
         version, time, ttl = secrets.token_urlsafe(6), _time(now), _milliseconds(record.ttl)
         expires, user = min(time + ttl, _LAST), () if record.user_id is None else (_text(record.user_id),)
         if user and self._is_cluster:
-            self._evaluate(_INDEX, self._sets + user[0], _DIGITS % time, handle, ttl)
+            self._evaluate(INDEX, self._sets + user[0], _DIGITS % time, handle, ttl)
         value = _packed(record, version, expires=expires)
         common = (_DIGITS % time, self._sets_in_reach, handle, value, ttl)
         if not self._evaluate(script, self._key(handle), *common, *arguments, *user):
@@ -331,17 +194,17 @@ class RedisStore(Store):
     def _restart(self, handle: str, time: int, *, ttl: bytes = b"") -> bytes | list[bytes] | None:
         """Return the value as it was, alone in a list where it stays so; empty in place of it where a ttl is given."""
         key, arguments = self._key(handle), (_DIGITS % time, self._sets_in_reach, handle, ttl)
-        reply: bytes | list[bytes] | None = self._evaluate(_RESTART, key, *arguments, b"")
+        reply: bytes | list[bytes] | None = self._evaluate(RESTART, key, *arguments, b"")
         if isinstance(reply, list) and len(reply) > 1:
             _, holder, ttl_of_set = reply
-            self._evaluate(_INDEX, self._sets + holder[1:], _DIGITS % time, handle, ttl_of_set)
-            reply = self._evaluate(_RESTART, key, *arguments, holder)
+            self._evaluate(INDEX, self._sets + holder[1:], _DIGITS % time, handle, ttl_of_set)
+            reply = self._evaluate(RESTART, key, *arguments, holder)
         return reply
 
     def _delete(self, handle: str, time: int, *, version: str = "", holder: bytes = b"") -> bytes | None:
         """Return whose record it was, empty for nobody's; None where there was none."""
         arguments = (_DIGITS % time, self._sets_in_reach, handle, version, holder)
-        owner: bytes | None = self._evaluate(_DELETE, self._key(handle), *arguments, repeatable=False)
+        owner: bytes | None = self._evaluate(DELETE, self._key(handle), *arguments, repeatable=False)
         return owner
 
     def _indexed(self, user: bytes, time: int) -> list[bytes]:
