@@ -33,9 +33,10 @@ mappings = st.dictionaries(
 )
 
 
-# A model of changes: set a value at a path, or delete what is there.
+# A model of changes: set a value at a path, make a dict of what is there unless it is one, or delete it.
 
 GONE = object()
+A_DICT = object()
 paths = st.lists(names, min_size=1, max_size=3)
 changes = st.tuples(paths, st.sampled_from([GONE, 1, 2, "x"]))
 
@@ -53,7 +54,10 @@ def set_at(data, path, value):
         if type(data.get(name)) is not dict:
             data[name] = {}
         data = data[name]
-    data[path[-1]] = value
+    if value is not A_DICT:
+        data[path[-1]] = value
+    elif type(data.get(path[-1])) is not dict:
+        data[path[-1]] = {}
 
 
 def delete_at(data, path, _):
@@ -113,7 +117,9 @@ def difference(base, now, path=()):
             continue
         if type(is_) is dict and (type(was) is dict or is_):
             yield from difference(was if type(was) is dict else {}, is_, (*path, name))
-        elif was is not GONE or is_ != {}:  # to have begun an empty dict is to have changed nothing yet
+        elif type(is_) is dict:  # with nothing in it yet: what others put into theirs stays
+            yield (*path, name), A_DICT
+        else:
             yield (*path, name), is_
 
 
@@ -149,6 +155,7 @@ def test_two_lists_that_only_grew_keep_both_tails(base, mine, theirs):
             {"a": {"x": 1}}, {"a": {"x": 1, "y": 2}}, {"a": 5}, {"a": {"y": 2}}, id="an addition to what they replaced"
         ),
         pytest.param({"a": 5}, {"a": {"x": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}, id="both made a dict of it"),
+        pytest.param({"a": 5}, {"a": {}}, {"a": {"y": 2}}, {"a": {"y": 2}}, id="mine is a dict with nothing in it yet"),
         pytest.param({"a": 1}, {}, {"a": 2}, {}, id="my deletion of what they changed"),
         pytest.param({"a": 1}, {"a": 2}, {}, {"a": 2}, id="my change of what they deleted"),
     ],
