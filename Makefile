@@ -15,7 +15,7 @@ PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
-	@echo 'make upstream run the tests of Django, Flask, Flask-Login and Flask-WTF on our sessions'
+	@echo 'make upstream run the test suites of Flask, Django, and others on our sessions (ARGS="flask-login --store redis")'
 	@echo 'make check    lint, format and types, and the wheel in an empty environment'
 	@echo 'make style    check the spelling and style of everything that people read'
 	@echo 'make demo     run the demonstration'
@@ -26,11 +26,8 @@ help:
 test: .venv/test $(MONGODB) browser
 	.venv/bin/python -m pytest $(ARGS)
 
-upstream: .venv/test $(MONGODB)
-	.venv/bin/python -m tests.upstream_django
-	$(PYTHON) -m venv .venv-upstream
-	.venv-upstream/bin/python $(PIP_INSTALL) --editable . 'flask[async,dotenv]' flask-login flask-wtf email-validator 'pytest<9' semantic-version
-	.venv-upstream/bin/python tests/upstream_flask.py
+upstream: .venv/test
+	.venv/bin/python -m tests.upstream $(ARGS)
 
 check: .venv/check wheel
 	.venv/bin/ruff check
@@ -67,7 +64,7 @@ browser: .venv/test
 	      echo 'No browser can be had: the tests in one are left out.'; }
 
 clean:
-	rm -rf .venv .venv-mongodb .venv-upstream .venv-old .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb .upstream .venv-old .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Express, to compare with, where npm is there.

@@ -1,0 +1,39 @@
+"""The tests that are expected to fail, and why. A test of this list that passes is an error too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+EVERYWHERE: Mapping[str, Mapping[str, str]] = {
+    "flask": {
+        "tests.test_reqctx::test_bad_environ_raises_bad_request": "needs a Werkzeug older than 3.1.4",
+    },
+    "flask-dance": {
+        "tests.contrib.test_gitlab::test_no_verify_api_call": "needs an older requests or responses",
+    },
+    "flask-oidc": {
+        "tests.test_flask_oidc::test_accept_token_no_token": "needs an older Authlib",
+    },
+}
+"""Those that fail on the framework's own sessions too."""
+
+_ENDS_NO_OTHER = "request.session refuses to end another session"
+
+OURS: Mapping[str, Mapping[str, str]] = {
+    "flask": {
+        "tests.test_basic::test_session_using_samesite_attribute": "SameSite is always sent",
+        "tests.test_basic::test_session_refresh_vary": "a request that leaves the session alone does not refresh it",
+    },
+    "django-wrapped": {
+        "__main__.Tests.test_invalid_key": _ENDS_NO_OTHER,
+        "__main__.Tests.test_invalid_key_async": _ENDS_NO_OTHER,
+        "__main__.Tests.test_session_key_valid_string_saved": "the key is the one of the environ's session",
+    },
+}
+"""Those that fail on ours: the differences that the documentation names."""
+
+
+def expected_failures(suite: str, *, ours: bool) -> Mapping[str, str]:
+    """Return the IDs of the tests that should fail, each with the reason."""
+    everywhere = EVERYWHERE.get(suite, {})
+    return {**everywhere, **OURS.get(suite, {})} if ours else everywhere
