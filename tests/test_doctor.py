@@ -194,11 +194,11 @@ def test_a_missing_table_is_a_warning(postgresql_url):
     assert re.fullmatch(r'warning: the table "\w+"."\w+" is missing: run .*', found_in(postgresql_url))
 
 
-@pytest.mark.parametrize("column", ["expire", "user_id"])
-def test_a_missing_index_is_found(postgresql_url, column):
+@pytest.mark.parametrize(("column", "index"), [("expire", "expire"), ("user_id", "logins")])
+def test_a_missing_index_is_found(postgresql_url, column, index):
     table = table_of(prepared(postgresql_url))
     schema, name = table.split(".")
-    run(postgresql_url, f'DROP INDEX {schema}."IDX_{name}_{column}"')
+    run(postgresql_url, f'DROP INDEX {schema}."IDX_{name}_{index}"')
     assert f"has no index on {column}, so that" in found_in(postgresql_url)
 
 

@@ -52,8 +52,10 @@ PLAN = """
     stores.redis.express stores.postgresql.express stores.mongodb.express
     stores.memory stores.sqlite.store stores.redis.store stores.postgresql.store stores.mongodb.store
     stores.redis.scripts
-    stores.postgresql.libpq stores.redis.wire
-    stores.redis.diagnosis stores.postgresql.diagnosis stores.mongodb.diagnosis stores.sqlite.diagnosis
+    stores.postgresql.server stores.redis.wire
+    stores.postgresql.causes stores.postgresql.diagnosis
+    stores.postgresql.libpq stores.postgresql.statements
+    stores.redis.diagnosis stores.mongodb.diagnosis stores.sqlite.diagnosis
     stores.sqlite.leading stores.mongodb.failures stores.mongodb.documents
     stores.redis.url
     device

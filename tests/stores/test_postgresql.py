@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 import pytest
@@ -37,47 +32,9 @@ def record(data: bytes = b"{}", *, ttl: float = 100.0, user_id: str | None = Non
     return Record(data, ttl, user_id, version)
 
 
-@pytest.fixture
-def url(postgresql_url) -> str:
-    """The server and database, without the parameters."""
-    return postgresql_url.partition("?")[0]
-
-
-@pytest.fixture
-def place(postgresql_url) -> dict[str, str]:
-    """The schema and table that are this test's own."""
-    return dict(parse_qsl(postgresql_url.partition("?")[2]))
-
-
-@pytest.fixture
-def table(place) -> str:
-    return place["table"]
-
-
-@pytest.fixture
-def connect(url, place) -> Callable[[], psycopg.Connection]:
-    return lambda: psycopg.connect(url, options=f"-c search_path={place['schema']}")
-
-
-@pytest.fixture
-def sql(connect) -> Iterator[psycopg.Connection]:
-    with connect() as connection:
-        connection.autocommit = True
-        yield connection
-
-
-@pytest.fixture
-def opened(url, place) -> Iterator[Callable[..., PostgreSQLStore]]:
-    """Opens stores on the test's own table, and closes them."""
-    stores = []
-
-    def make(at: str = url, **parameters: object) -> PostgreSQLStore:
-        stores.append(open_store(f"{at}?{urlencode({**place, **parameters}, quote_via=quote)}"))
-        return stores[-1]
-
-    yield make
-    for store in stores:
-        store.close()
+def idle(store: PostgreSQLStore) -> list:
+    """Return the idle connections of this process."""
+    return [connection for connection, _ in store._server._pool()._idle]
 
 
 class TestContract(SharedStoreContract):
@@ -99,7 +56,7 @@ class TestContract(SharedStoreContract):
 # The table
 
 
-def test_the_table_is_that_of_connect_pg_simple_with_three_nullable_columns(opened, sql, table):
+def test_the_table_is_that_of_connect_pg_simple_with_four_nullable_columns(opened, sql, table):
     opened().prepare()
     columns = sql.execute(
         "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute "
@@ -113,9 +70,10 @@ def test_the_table_is_that_of_connect_pg_simple_with_three_nullable_columns(open
         ("expires_at", "double precision", False),
         ("ttl", "double precision", False),
         ("user_id", "text", False),
+        ("login_order", "bigint", False),
     ]
     indexes = sql.execute("SELECT indexname FROM pg_indexes WHERE tablename = %s ORDER BY 1", [table]).fetchall()
-    assert indexes == [(f"IDX_{table}_expire",), (f"IDX_{table}_user_id",), (f"{table}_pkey",)]
+    assert indexes == [(f"IDX_{table}_expire",), (f"IDX_{table}_logins",), (f"{table}_pkey",)]
 
 
 def test_a_table_made_by_connect_pg_simple_is_completed_at_the_first_use(opened, sql, table):
@@ -307,34 +265,46 @@ def test_purge_and_scan_go_through_more_rows_than_a_batch_or_page(opened, sql, t
 # The cost
 
 
-def test_each_verb_is_one_round_trip(opened):
+def test_each_verb_is_one_round_trip_and_a_restart_is_a_second_one(opened):
     store = opened(max_connections=1)
     created = store.create("a", record(user_id="7"), now=NOW)
     verbs = [
-        lambda: store.load("a", now=NOW + 50, touch_after=0.05),
+        lambda: store.load("a", now=NOW + 1, touch_after=0.05),
         lambda: store.load("a", now=NOW + 50, touch_after=None),
         lambda: store.create("a", record(), now=NOW),
         lambda: store.replace("a", record(version=created.version, user_id="7"), now=NOW),
-        lambda: store.touch("a", ttl=5, now=NOW),
+        lambda: store.touch("a", ttl=100, now=NOW),
         lambda: store.find_user("7", now=NOW),
         lambda: store.purge(now=NOW),
         lambda: store.delete("a", now=NOW),
         lambda: store.delete_user("7", now=NOW),
     ]
-    for verb in verbs:  # prepares the statements
-        verb()
-    store.create("a", record(user_id="7"), now=NOW)
-    with tempfile.TemporaryFile() as trace:
-        store._pool()._idle[0]._pgconn.trace(trace.fileno())
+    assert sent_by(store, verbs) == ["Bind", "Describe", "Execute", "Sync"] * len(verbs)
+    restart = [lambda: store.load("a", now=NOW, touch_after=0)]
+    assert sent_by(store, restart) == ["Bind", "Describe", "Execute", "Sync"] * 2
+
+
+def sent_by(store, verbs) -> list[str]:
+    """Return the kinds of messages that go to the server, once all statements are prepared."""
+    for _ in range(2):
         for verb in verbs:
             verb()
-        store._pool()._idle[0]._pgconn.untrace()
+        store.create("a", record(user_id="7"), now=NOW)
+    (connection,) = idle(store)
+    with tempfile.TemporaryFile() as trace:
+        connection._pgconn.trace(trace.fileno())
+        for verb in verbs:
+            verb()
+        connection._pgconn.untrace()
         trace.seek(0)
-        sent = [
-            line.split("\t")[3].split()[0] for line in trace.read().decode().splitlines() if line.split("\t")[1] == "F"
-        ]
-    assert sent.count("Sync") == len(verbs)
-    assert set(sent) == {"Bind", "Describe", "Execute", "Sync"}
+        lines = [line.split("\t") for line in trace.read().decode().splitlines()]
+    return [line[3].split()[0] for line in lines if line[1] == "F"]
+
+
+def test_a_read_that_restarts_nothing_is_executed_on_a_read_only_connection(opened):
+    opened().create("a", record(), now=NOW)
+    reader = opened(options="-c default_transaction_read_only=on")
+    assert reader.load("a", now=NOW + 1, touch_after=0.05).expires_at == NOW + 100
 
 
 def test_load_find_user_and_purge_read_by_an_index(opened, sql, table):
@@ -348,9 +318,9 @@ def test_load_find_user_and_purge_read_by_an_index(opened, sql, table):
     sql.execute("SET plan_cache_mode = force_generic_plan")
     for name, values, index in [
         ("read", f"'h9', {NOW}", f"{table}_pkey"),
-        ("load", f"'h9', {NOW}, 0.05", f"{table}_pkey"),
-        ("find_user", f"'u9', {NOW}", f"IDX_{table}_user_id"),
-        ("delete_user", f"'u9', {NOW}, NULL", f"IDX_{table}_user_id"),
+        ("restart", f"'h9', {NOW}, 10", f"{table}_pkey"),
+        ("find_user", f"'u9', {NOW}, {2.0**62}, '', 50", f"IDX_{table}_logins"),
+        ("delete_user", f"'u9', {NOW}, NULL, {2.0**62}, '', 50", f"IDX_{table}_logins"),
         ("scan", f"'h9', {NOW}, 50", f"{table}_pkey"),
         ("purge", f"{NOW}, 1000", f"IDX_{table}_expire"),
     ]:
@@ -358,242 +328,6 @@ def test_load_find_user_and_purge_read_by_an_index(opened, sql, table):
         plan = "\n".join(line for (line,) in sql.execute(f"EXPLAIN EXECUTE {name}_{table}({values})"))
         assert index in plan, plan
         assert "Seq Scan" not in plan, plan
-
-
-# Connections
-
-
-def test_a_killed_backend_is_replaced_silently_even_for_a_write(opened, sql, table):
-    store = opened(application_name=table)
-    store.create("a", record(), now=NOW)
-    for verb in (lambda: store.touch("a", ttl=9, now=NOW), lambda: store.load("a", now=NOW, touch_after=0)):
-        sql.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", [table])
-        assert verb()
-
-
-@pytest.mark.parametrize("fault", ["drop", "reset"])
-def test_an_idle_connection_that_broke_is_replaced_silently(opened, tcp_proxy, url, fault):
-    proxy = tcp_proxy(url)
-    store = opened(proxy.url)
-    store.create("a", record(), now=NOW)
-    getattr(proxy, fault)()
-    until(lambda: store._pool()._idle[0].is_stale)
-    assert store.touch("a", ttl=9, now=NOW)
-
-
-def test_a_server_that_is_down_is_a_store_error_at_once_and_no_longer_once_it_is_back(opened, tcp_proxy, url):
-    proxy = tcp_proxy(url)
-    store = opened(proxy.url.replace("postgres@", "postgres:hush-hush@"))
-    store.create("a", record(), now=NOW)
-    proxy.refuse()
-    proxy.drop()
-    until(lambda: store._pool()._idle[0].is_stale)
-    began = time.monotonic()
-    with pytest.raises(StoreError, match=f"127.0.0.1:{proxy.port}/postgres cannot be reached") as caught:
-        store.load("a", now=NOW, touch_after=0)
-    assert time.monotonic() - began < 1
-    assert isinstance(caught.value.__cause__, psycopg.OperationalError)
-    assert "hush" not in f"{caught.value} {caught.value.__cause__} {store!r}"
-    proxy.accept()
-    assert store.load("a", now=NOW, touch_after=0)
-
-
-@pytest.mark.parametrize("fault", [{"stall": True}, {"lose_replies": True}, {"dribble": 0.001}])
-@pytest.mark.parametrize("fresh", [True, False], ids=["connecting", "connected"])
-def test_a_server_that_hangs_is_a_store_error_within_the_timeout(opened, tcp_proxy, url, fault, fresh):
-    opened().create("a", record(b'{"text":"' + b"x" * 1000 + b'"}'), now=NOW)
-    proxy = tcp_proxy(url)
-    store = opened(proxy.url, timeout=0.4)
-    if not fresh:
-        store.load("a", now=NOW, touch_after=0)
-    for name, value in fault.items():
-        setattr(proxy, name, value)
-    for verb in (
-        lambda: store.load("a", now=NOW, touch_after=0),
-        lambda: store.create("a", record(), now=NOW),
-    ):
-        began = time.monotonic()
-        with pytest.raises(StoreError, match="did not answer in time"):
-            verb()
-        assert time.monotonic() - began < 0.8
-    proxy.stall = proxy.lose_replies = proxy.dribble = False
-    assert store.load("a", now=NOW, touch_after=0)
-
-
-def test_an_answer_cut_off_is_read_again_and_a_write_cut_off_is_not_repeated(opened, tcp_proxy, url):
-    proxy = tcp_proxy(url)
-    store = opened(proxy.url)
-    store.create("a", record(b'{"text":"' + b"x" * 1000 + b'"}'), now=NOW)
-    store.load("a", now=NOW, touch_after=0)
-    proxy.cut_after = 100
-    assert store.load("a", now=NOW, touch_after=0)
-    store.touch("a", ttl=9, now=NOW)
-    proxy.cut_after = 3
-    with pytest.raises(StoreError):
-        store.touch("a", ttl=9, now=NOW)
-
-
-def test_a_lock_is_waited_for_no_longer_than_the_timeout_here_and_on_the_server(opened, sql, connect, table):
-    store = opened(timeout=0.3, application_name=table)
-    store.create("a", record(), now=NOW)
-    with connect() as other:
-        other.execute(f"LOCK TABLE {table}")
-        with pytest.raises(StoreError, match="did not answer in time"):
-            store.touch("a", ttl=9, now=NOW)
-        active = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{table}' AND state = 'active'"
-        until(lambda: sql.execute(active).fetchone() == (0,))
-    assert store.touch("a", ttl=9, now=NOW)
-
-
-def test_a_call_that_finds_no_connection_free_fails_within_the_timeout_and_says_so(opened, connect, table):
-    store = opened(timeout=0.3, max_connections=1)
-    store.create("a", record(), now=NOW)
-    with connect() as other, ThreadPoolExecutor(1) as pool:
-        other.execute(f"LOCK TABLE {table}")
-        waiting = pool.submit(store.prepare)  # which has a minute
-        until(lambda: not store._pool()._idle)
-        with pytest.raises(StoreError, match="had all 1 connections in use"):
-            store.touch("a", ttl=9, now=NOW)
-        other.rollback()
-        waiting.result(10)
-    assert store.touch("a", ttl=9, now=NOW)
-
-
-def test_threads_share_a_few_connections_and_lose_no_update(opened, sql, table):
-    store = opened(max_connections=3, timeout=20, application_name=table)
-    store.create("a", record(b"0"), now=NOW)
-
-    def increment(_: int) -> None:
-        while True:
-            seen = store.load("a", now=NOW, touch_after=0)
-            if store.replace("a", record(str(int(seen.data) + 1).encode(), version=seen.version), now=NOW):
-                return
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(increment, range(100)))
-    assert store.load("a", now=NOW, touch_after=0).data == b"100"
-    used = sql.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [table]).fetchone()
-    assert 1 <= used[0] <= 3
-
-
-def test_a_closed_store_leaves_no_connection_and_opens_again(opened, sql, table):
-    store = opened(application_name=table)
-    store.create("a", record(), now=NOW)
-    pool = store._pool()
-    store.close()
-    until(lambda: not sql.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = %s", [table]).fetchall())
-    assert store.load("a", now=NOW, touch_after=0)
-    assert store._pool() is not pool
-
-
-def test_a_read_only_server_is_named_as_the_reason(opened):
-    opened().prepare()
-    with pytest.raises(StoreError, match="is read-only"):
-        opened(options="-c default_transaction_read_only=on").create("a", record(), now=NOW)
-
-
-def test_lost_prepared_statements_are_no_failure(opened):
-    store = opened(max_connections=1)
-    store.create("a", record(), now=NOW)
-    assert store.touch("a", ttl=100, now=NOW)
-    store._pool().run_script(b"DEALLOCATE ALL", time.monotonic() + 5)
-    for _ in range(2):
-        assert store.touch("a", ttl=100, now=NOW)
-
-
-def test_a_pooler_that_takes_no_startup_options_is_served_without_them(opened, url):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        pooler = threading.Thread(target=refuse_options_once, args=(listener, urlsplit(url)))
-        pooler.start()
-        store = opened(f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres", sslmode="disable")
-        assert store.create("a", record(), now=NOW)
-        store.close()
-        pooler.join(10)
-
-
-def refuse_options_once(listener: socket.socket, target) -> None:
-    """Do what PgBouncer does: refuse a connection that brings options, pass one on that does not."""
-    client, _ = listener.accept()
-    with client:
-        assert b"options\0" in client.recv(10_000)
-        fields = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
-        client.sendall(b"E" + struct.pack("!i", len(fields) + 4) + fields)
-    client, _ = listener.accept()
-    with client, socket.create_connection((target.hostname, target.port)) as server:
-        startup = client.recv(10_000)
-        assert b"options\0" not in startup
-        server.sendall(startup)
-        back = threading.Thread(target=pass_on, args=(server, client))
-        back.start()
-        pass_on(client, server)
-        back.join(10)
-
-
-def pass_on(source: socket.socket, to: socket.socket) -> None:
-    while chunk := source.recv(10_000):
-        to.sendall(chunk)
-    to.shutdown(socket.SHUT_WR)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_store_used_before_a_fork_works_on_in_both_processes(postgresql_url):
-    run_python(
-        """
-        import os
-        assert store.create("a", Record(b"{}", 100.0), now=1.0)
-        child = os.fork()
-        for number in range(50):
-            assert store.load("a", now=1.0, touch_after=0).data == b"{}"
-            assert store.create(f"{child}.{number}", Record(b"{}", 100.0), now=1.0)
-        if child:
-            assert os.waitpid(child, 0)[1] == 0
-            assert len(list(store.scan(now=1.0))) == 101
-            store.close()
-        """,
-        postgresql_url,
-    )
-
-
-def test_a_waiting_call_lets_other_greenlets_run(postgresql_url):
-    pytest.importorskip("gevent")
-    run_python(
-        """
-        import gevent
-        store.create("a", Record(b"{}", 100.0), now=1.0)
-        beats = []
-        def beat():
-            while True:
-                beats.append(1)
-                gevent.sleep(0.01)
-        heart = gevent.spawn(beat)
-        script = store._pool().run_script
-        sleepers = [gevent.spawn(script, b"SELECT pg_sleep(0.3)", time.monotonic() + 5) for _ in range(5)]
-        began = time.monotonic()
-        gevent.joinall(sleepers, raise_error=True)
-        assert time.monotonic() - began < 1.2, "one after the other"
-        assert len(beats) > 10, len(beats)
-        loads = [gevent.spawn(store.load, "a", now=1.0, touch_after=0) for _ in range(50)]
-        assert all(each.get() for each in loads)
-        """,
-        f"{postgresql_url}&timeout=5",
-        before="from gevent import monkey; monkey.patch_all()",
-    )
-
-
-def run_python(code: str, url: str, *, before: str = "") -> None:
-    lines = [before, "import sys, time", "from wsgisession.stores import Record, open_store"]
-    lines += ["store = open_store(sys.argv[1])", *(line[8:] for line in code.splitlines())]
-    command = [sys.executable, "-W", "error::ResourceWarning", "-c", "\n".join(lines), url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
-    """Wait for what another process does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.01)
 
 
 # The URL

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _REDIS = ("redis", "RedisStore", "redis")
+_POSTGRESQL = ("postgresql", "PostgreSQLStore", "postgres")
 _MONGODB = ("mongodb", "MongoDBStore", "mongodb")
 _BUILT_IN = {
     "memory": ("memory", "MemoryStore", None),
@@ -32,7 +33,7 @@ _BUILT_IN = {
     },
     "rediss": _REDIS,
     "unix": _REDIS,
-    "postgresql": ("postgresql", "PostgreSQLStore", "postgres"),
+    **dict.fromkeys(("postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"), _POSTGRESQL),
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB,
 }

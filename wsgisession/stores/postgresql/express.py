@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-from ..base import PAGE, Deleted, Page, Reader, Record, Store, delete_each, page_of, restart_is_due
-from .libpq import PGresult, number
-from .store import PREPARING, PostgreSQLStore, Statements, digest_of, index_name, quoted
+from ..base import PAGE, Deleted, Page, Reader, Record, Store
+from .libpq import PGresult, Value, number
+from .statements import DIGEST, IS_TEXT, STORED, Statements, bounded, index_name, literal, qualified
+from .store import PostgreSQLStore, digest_of, text_of
 
-_PAGE = 50
+_UNREADABLE = "md5('')"  # the user of rows whose JSON the server cannot look into
 
 
 class ExpressPostgreSQLStore(PostgreSQLStore):
@@ -22,7 +22,8 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
     the one that Node.js connects with: for both it is the server's, unless they are told another.
 
     A record's version is its text: `replace` compares a digest, so that any writer's change is noticed. Users are found
-    by an index over the JSON, in rows that only Express has written too.
+    by an index over the JSON, in rows that only Express has written too. Such rows do not say in which order the users
+    logged in: a page begins with the session that was used last.
 
     :param native: whose connections are used.
     :param reader: says what the text of a record does not say to a server.
@@ -31,114 +32,136 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
     def __init__(self, native: Store, reader: Reader) -> None:
         vars(self).update(vars(native))
         self._reader = reader
-        self._sql = _ExpressStatements(self._table, self._schema, reader.user_keys)
+        self._sql = self._complete = _ExpressStatements(self._table, self._schema, reader.user_keys)
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record, and where that is due restart it with a second statement."""
+        """Read a record, and restart it with a second statement if that is due."""
         if "\0" in handle:  # which PostgreSQL's text cannot hold
             return None
-        result = self._run(self._sql.read, handle, now, repeatable=True)
-        if not result.ntuples:
-            return None
-        record = self._record(result, 0)
-        if restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
-            expires_at = _expiry(record.ttl, now)
-            self._run(self._sql.touch, handle, now, expires_at)
-            return Record(record.data, record.ttl, record.user_id, record.version, expires_at)
-        return record
-
-    def create(self, handle: str, record: Record, *, now: float) -> Record | None:
-        """Insert a row, or take over an expired one."""
-        new = _written(record, now)
-        result = self._run(self._sql.create, handle, new.data, new.expires_at, now)
-        return new if result.command_tuples else None
-
-    def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
-        """Update the row whose text still has the digest of ``record.version``."""
-        new = _written(record, now)
-        result = self._run(self._sql.replace, handle, new.data, new.expires_at, now, digest_of(record.version))
-        return new if result.command_tuples else None
+        return super().load(handle, now=now, touch_after=touch_after)
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Update the expiry of a live row."""
-        return bool(self._run(self._sql.touch, handle, now, _expiry(ttl, now)).command_tuples)
+        return bool(self._run("touch", handle, now, _expiry(ttl, now)).result.command_tuples)
 
-    def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
+    def delete(self, handle: str, *, now: float, version: object = None) -> bool:
         """Delete a live row, or only this version of it."""
         return "\0" not in handle and super().delete(handle, now=now, version=version)
 
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
-        """Read a user's live rows by their index."""
-        found = self._records(self._run(self._sql.find_user, user_id, now, repeatable=True))
-        return page_of([pair for pair in found if pair[1].user_id == user_id], after=after, limit=limit)
+        """Read a page of a user's rows by their index."""
+        page = super().find_user(user_id, now=now, after=after or (math.inf, ""), limit=limit)
+        return Page([(handle, record) for handle, record in page.records if record.user_id == user_id], page.after)
 
     def delete_user(
         self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
     ) -> Deleted:
-        """Find a user's live rows, and delete them as they were found."""
-        return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
+        """Find some of a user's live rows, and delete them as they were found."""
+        found: dict[str, Record] = {}
+        while not found:
+            page = self.find_user(user_id, now=now, after=after, limit=limit)
+            found, after = {handle: record for handle, record in page.records if handle != keep}, page.after
+            if after is None:
+                break
+        if not found:
+            return Deleted([])
+        digests = _array(digest_of(record.version) for record in found.values())
+        deleted = self._run("delete_found", _array(found), now, digests).result
+        handles = [text_of(deleted, row, 0) for row in range(deleted.ntuples)]
+        return Deleted(handles, more=after is not None or len(handles) < len(found))
 
-    def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
-        """Read page after page in the order of the primary key, without a transaction around them."""
-        after = ""
-        while page := self._records(self._run(self._sql.scan, after, now, _PAGE, repeatable=True)):
-            yield from page
-            after = page[-1][0]
+    # What the rows of this table contain.
+
+    _position_column = 1
+
+    def _row(self, handle: str, new: Record) -> tuple[Value, ...]:
+        return handle, new.data, new.expires_at
 
     def _record(self, result: PGresult, row: int) -> Record:
         data, expires_at = result.get_value(row, 0) or b"", number(result.get_value(row, 1))
         ttl, user_id = self._reader.glance(data)
         return Record(data, ttl, user_id, data, expires_at)
 
-    def _records(self, result: PGresult) -> list[tuple[str, Record]]:
-        rows = range(result.ntuples)
-        return [((result.get_value(row, 2) or b"").decode(), self._record(result, row)) for row in rows]
+    def _expiry(self, ttl: float, now: float) -> float:
+        return _expiry(ttl, now)
+
+    def _order(self, result: PGresult, row: int, column: int, user_id: str | None) -> int:
+        return 0
 
 
 def _expiry(ttl: float, now: float) -> float:
     return float(math.ceil(now + ttl))
 
 
-def _written(record: Record, now: float) -> Record:
-    return Record(record.data, record.ttl, record.user_id, record.data, _expiry(record.ttl, now))
+def _array(texts: Any) -> str:
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 class _ExpressStatements(Statements):
     """The SQL for one table of connect-pg-simple's."""
 
-    def __init__(self, table: str, schema: str | None, user_keys: tuple[str, ...]) -> None:
-        name = quoted(table) if schema is None else f"{quoted(schema)}.{quoted(table)}"
-        row = "sess::text, extract(epoch FROM expire::timestamptz)::float8, sid"
-        digest = "sha256(convert_to(sess::text, 'UTF8'))"
-        user = _user(user_keys)
+    columns = ("sid", "sess", "expire")
+    indexed = ("sid", "expire")
+    is_live = "expire > to_timestamp($1::float8)"
+    is_expired = "expire <= to_timestamp($1::float8)"
 
-        self.read = f"SELECT {row} FROM {name} WHERE sid = $1 AND expire > to_timestamp($2::float8)".encode()
+    def __init__(self, table: str, schema: str | None, user_keys: tuple[str, ...]) -> None:
+        name = self.table = qualified(table, schema)
+        expiry = "extract(epoch FROM expire::timestamptz)::float8"
+        user = f"md5({_user(user_keys)})"
+        page = f"SELECT sess, {expiry} AS expires_at, sid::text FROM {name} AS t"
+
+        self.read = (
+            f"SELECT sess::text, {expiry} FROM {name} WHERE sid = $1 AND expire > to_timestamp($2::float8)".encode()
+        )
         self.create = f"""
             INSERT INTO {name} (sid, sess, expire) VALUES ($1, $2, to_timestamp($3::float8))
             ON CONFLICT (sid) DO UPDATE SET sess = EXCLUDED.sess, expire = EXCLUDED.expire
             WHERE {name}.expire <= to_timestamp($4::float8)
+            RETURNING {STORED}
         """.encode()
         self.replace = f"""
             UPDATE {name} SET sess = $2, expire = to_timestamp($3::float8)
-            WHERE sid = $1 AND expire > to_timestamp($4::float8) AND {digest} = $5::bytea
+            WHERE sid = $1 AND expire > to_timestamp($4::float8) AND {DIGEST} = $5::bytea
+            RETURNING {STORED}
+        """.encode()
+        self.wrote = f"""
+            SELECT {STORED} FROM {name} WHERE sid = $1 AND expire = to_timestamp($3::float8) AND {IS_TEXT}
         """.encode()
         self.touch = f"""
             UPDATE {name} SET expire = to_timestamp($3::float8) WHERE sid = $1 AND expire > to_timestamp($2::float8)
         """.encode()
+        self.restart = f"""
+            UPDATE {name} SET expire = to_timestamp(ceil($2 + $3::float8))
+            WHERE sid = $1 AND expire > to_timestamp($2::float8)
+            RETURNING {expiry}
+        """.encode()
         self.delete = f"""
             DELETE FROM {name}
-            WHERE sid = $1 AND expire > to_timestamp($2::float8) AND ($3::bytea IS NULL OR {digest} = $3)
+            WHERE sid = $1 AND expire > to_timestamp($2::float8) AND ($3::bytea IS NULL OR {DIGEST} = $3)
         """.encode()
-        self.find_user = f"""
-            SELECT {row} FROM {name} WHERE {user} IN ($1, '') AND expire > to_timestamp($2::float8)
+        self.delete_found = f"""
+            DELETE FROM {name}
+            WHERE sid = ANY ($1) AND expire > to_timestamp($2::float8) AND {DIGEST} = ANY ($3::bytea[])
+            RETURNING sid::text
         """.encode()
-        self.scan = f"""
-            SELECT {row} FROM {name} WHERE sid > $1 AND expire > to_timestamp($2::float8)
-            ORDER BY sid LIMIT $3::float8::int
-        """.encode()
+
+        def of(digest: str) -> str:
+            position = "(expire, sid) < (to_timestamp($3::float8), $4)"
+            order = "ORDER BY t.expire DESC, t.sid DESC LIMIT $5::float8::int"
+            return f"({page} WHERE {user} = {digest} AND {position} {order})"
+
+        both = f"{of('md5($1)')} UNION ALL {of(_UNREADABLE)} ORDER BY expires_at DESC, sid DESC"
+        self.find_user = bounded(
+            f"{both} LIMIT $5::float8::int", "expires_at, sid", order="expires_at DESC, sid DESC"
+        ).encode()
+        self.scan = bounded(
+            f"{page} WHERE sid > $1 ORDER BY t.sid LIMIT $3::float8::int", "expires_at, sid", order="sid"
+        ).encode()
         self.purge = f"""
             DELETE FROM {name} WHERE ctid = ANY (ARRAY (
-                SELECT ctid FROM {name} WHERE expire <= to_timestamp($1::float8)
+                SELECT ctid FROM {name} WHERE {self.is_expired}
                 ORDER BY expire LIMIT $2::float8::int FOR UPDATE SKIP LOCKED
             ))
         """.encode()
@@ -149,20 +172,16 @@ CREATE TABLE IF NOT EXISTS {name} (
     expire timestamp(6) NOT NULL
 );
 CREATE INDEX IF NOT EXISTS {index_name(table, "expire")} ON {name} (expire);
-CREATE INDEX IF NOT EXISTS {index_name(table, "user")} ON {name} USING hash (({user}));
+CREATE INDEX IF NOT EXISTS {index_name(table, "sessions")} ON {name} ({user}, expire, sid);
 """
-        self.prepare = f"{PREPARING}\n{self.ddl}".encode()
 
 
 def _user(keys: tuple[str, ...]) -> str:
     """Return the SQL for a row's user.
 
     PostgreSQL's functions for JSON fail for a text with NUL or a lone surrogate anywhere, and an index that failed
-    would fail Express's writes: such rows are all found under the empty text. A hash has no limit of length.
+    would fail Express's writes: such rows are all found under the empty text. The index has a digest of it, for it has
+    a limit of length.
     """
-    values = ", ".join(f"sess->>'{_escaped(key)}'" for key in keys)
+    values = ", ".join(f"sess::json->>{literal(key)}" for key in keys)
     return rf"CASE WHEN sess::text ~* '\\u(0000|d[89a-f])' THEN '' ELSE coalesce({values}) END"
-
-
-def _escaped(key: str) -> str:
-    return key.replace("'", "''")

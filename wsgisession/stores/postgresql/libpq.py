@@ -1,11 +1,7 @@
-"""PostgreSQL connections on which every wait ends at a deadline: `Pool`. The only room that knows psycopg.
+"""One PostgreSQL connection on which every wait ends at a deadline: `Connection`. The only module that knows psycopg.
 
 The driver is used at the level of ``psycopg.pq``, libpq's own calls: its cursors have no deadline, and cost more than
-a read does. Values and results are in binary form, and every number is a float8.
-
-A connection is opened with start-up options (a ``statement_timeout``, so that the server gives up when the client
-does). A pooler that refuses those, or that loses prepared statements, as PgBouncer may in transaction mode, is noticed
-and served without them.
+a read does. Text is sent and returned as text, every other value in binary form, and every number is a float8.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ import hashlib
 import os
 import select
 import struct
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
@@ -27,109 +22,48 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from ...errors import ConfigurationError
 
-__all__ = ["AllBusyError", "ConnDict", "PGresult", "Pool", "Value", "errors", "number", "parsed"]
+__all__ = [
+    "ConnDict",
+    "Connection",
+    "Error",
+    "PGresult",
+    "Value",
+    "errors",
+    "number",
+    "parsed",
+    "with_limits",
+]
 
+Error = psycopg.Error
 Value = str | bytes | float | None
 
 # Raised before anything was done: the pooler has changed the server, someone sent DISCARD, a column has a new type.
 _NOT_PREPARED = (errors.InvalidSqlStatementName, errors.FeatureNotSupported)
 _SUCCESSES = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 _CONNECTED, _IDLE = pq.ConnStatus.OK, pq.TransactionStatus.IDLE
-_BINARY = pq.Format.BINARY
+_TEXT, _BINARY = pq.Format.TEXT, pq.Format.BINARY
 _DOUBLE = struct.Struct("!d")
+_KEEPALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+_UNREADABLE = (
+    "the URL of the postgresql store cannot be read: write postgresql://user:password@host:5432/database, "
+    "with %XX for special characters in the password"
+)
 
 
-class AllBusyError(TimeoutError):
-    """No connection of the pool came free in time."""
+class Connection:
+    """A connection of libpq's. After a failure halfway through a statement it is not usable any more.
 
-
-class Pool:
-    """The connections of one process: opened when needed, and the last one given back is the next one taken.
-
-    Not psycopg_pool's, which connects in threads of its own: neither the deadline of the call nor the reason of a
-    refusal gets through to there and back.
-
-    :param size: how many connections there are at most.
-    :param statement_timeout: seconds after which the server shall give a statement up.
+    :param prepares: whether statements are prepared at their first use. A pooler that loses them is noticed, and from
+        then on the statement is sent whole.
+    :raises psycopg.OperationalError: if the server cannot be reached or refuses.
+    :raises TimeoutError: if the deadline (of `time.monotonic`) has passed.
     """
 
-    def __init__(self, params: ConnDict, *, size: int, statement_timeout: float) -> None:
-        self._params = params
-        self._limited_params: ConnDict | None = _limited(params, statement_timeout)
-        self._slots = threading.Semaphore(size)
-        self._idle: list[_Connection] = []
-        self._closed = False
-
-    def execute(self, statement: bytes, values: Sequence[Value], deadline: float) -> PGresult:
-        """Execute one statement, prepared on each connection at its first use, in a transaction of its own.
-
-        :raises psycopg.Error: where the server cannot be reached or refuses; without the values of a row in its text.
-        :raises TimeoutError: where the deadline (of `time.monotonic`) has passed.
-        """
-        connection = self._take(deadline)
-        try:
-            return connection.execute(statement, values, deadline)
-        finally:
-            self._give_back(connection)
-
-    def run_script(self, script: bytes, deadline: float) -> None:
-        """Execute several statements as one transaction. Raises what `execute` does."""
-        connection = self._take(deadline)
-        try:
-            connection.run_script(script, deadline)
-        finally:
-            self._give_back(connection)
-
-    def close(self) -> None:
-        """Close the idle connections now, and those in use as they are given back."""
-        self._closed = True
-        while connection := self._pop():
-            connection.close()
-
-    def _take(self, deadline: float) -> _Connection:
-        if not self._slots.acquire(timeout=max(deadline - monotonic(), 0)):
-            raise AllBusyError("no connection came free in time")
-        try:
-            return self._take_idle() or self._open(deadline)
-        except BaseException:
-            self._slots.release()
-            raise
-
-    def _give_back(self, connection: _Connection) -> None:
-        if connection.is_usable and not self._closed:
-            self._idle.append(connection)
-        else:
-            connection.close()
-        self._slots.release()
-
-    def _take_idle(self) -> _Connection | None:
-        while (connection := self._pop()) and connection.is_stale:
-            connection.close()
-        return connection
-
-    def _pop(self) -> _Connection | None:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
-
-    def _open(self, deadline: float) -> _Connection:
-        if self._limited_params is not None:
-            try:
-                return _Connection(self._limited_params, deadline)
-            except psycopg.OperationalError as error:
-                if "startup parameter" not in str(error):
-                    raise
-                self._limited_params = None  # a pooler that takes no options
-        return _Connection(self._params, deadline)
-
-
-class _Connection:
-    """A connection of libpq's, on which every wait ends at a deadline. After a failure in mid-air it is not usable."""
-
-    def __init__(self, params: ConnDict, deadline: float) -> None:
+    def __init__(self, params: ConnDict, deadline: float, *, prepares: bool = True) -> None:
         self._pgconn = _connected(params, deadline)
+        self._prepares = prepares
         self._names: dict[bytes, bytes] = {}
+        self._refused = 0
 
     @property
     def is_usable(self) -> bool:
@@ -138,18 +72,29 @@ class _Connection:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the server has spoken unasked, as it does when it ends a connection."""
+        """Whether the server has sent something unasked, as it does when it ends a connection."""
         return _is_ready(self._pgconn.socket, 0)
 
     def close(self) -> None:
+        """Close it."""
         self._pgconn.finish()
 
     def execute(self, statement: bytes, values: Sequence[Value], deadline: float) -> PGresult:
+        """Execute one statement, in a transaction of its own.
+
+        :raises psycopg.Error: if the server refuses; without the values of a row in its text.
+        :raises TimeoutError: if the deadline has passed.
+        """
         encoded = [_encoded(value) for value in values]
-        formats = [_BINARY] * len(encoded)
+        # Text cannot contain NUL: what follows it would be cut off. In binary form, the server refuses it.
+        formats = [
+            _BINARY if data is None or isinstance(value, float) or b"\0" in data else _TEXT
+            for value, data in zip(values, encoded, strict=True)
+        ]
         name = self._names.get(statement)
         if name is None:
-            name = self._names[statement] = self._prepare(statement, deadline)
+            name = self._prepare(statement, deadline) if self._prepares else b""
+            self._names[statement] = name
         if name:
             try:
                 self._pgconn.send_query_prepared(name, encoded, formats, _BINARY)
@@ -160,15 +105,22 @@ class _Connection:
         return self._result(deadline)
 
     def run_script(self, script: bytes, deadline: float) -> None:
+        """Execute several statements as one transaction. Raises what `execute` does."""
         self._pgconn.send_query(script)
         self._result(deadline)
 
     def _prepare(self, statement: bytes, deadline: float) -> bytes:
-        # Named by its text: behind a pooler, another client's statement of this name can only be the same one.
-        name = b"wsgisession_" + hashlib.sha256(statement).hexdigest()[:32].encode()
-        with suppress(errors.DuplicatePreparedStatement):
+        # Named by its text: behind a pooler, another client's statement of this name can only be the same one. And
+        # never by a name that was refused before: PgBouncer remembers what it passed on, and closes the connection.
+        name = f"wsgisession_{hashlib.sha256(statement).hexdigest()[:32]}_{self._refused}".encode()
+        try:
             self._pgconn.send_prepare(name, statement)
             self._result(deadline)
+        except errors.DuplicatePreparedStatement:
+            pass
+        except Error:
+            self._refused += 1
+            raise
         return name
 
     def _result(self, deadline: float) -> PGresult:
@@ -228,13 +180,13 @@ def _is_ready(fileno: int, timeout: float, *, write: bool = False) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
-def _server_error(result: PGresult | None) -> psycopg.Error:
-    """Return the server's error without its DETAIL, where it quotes the values of a row."""
+def _server_error(result: PGresult | None) -> Error:
+    """Return the server's error without its DETAIL, which quotes the values of a row."""
     if result is None:
         return psycopg.OperationalError("the connection was lost")
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
     state = result.error_field(pq.DiagnosticField.SQLSTATE)
-    kind: type[psycopg.Error] = psycopg.OperationalError
+    kind: type[Error] = psycopg.OperationalError
     if state is not None:
         try:
             kind = errors.lookup(state.decode())
@@ -246,26 +198,33 @@ def _server_error(result: PGresult | None) -> psycopg.Error:
 def parsed(conninfo: str, /, **parameters: str) -> ConnDict:
     """Return the parameters of a connection string or URL, with others added.
 
-    :raises ConfigurationError: where libpq cannot read it, or does not know a parameter.
+    :raises ConfigurationError: if libpq cannot read it, or does not know a parameter.
     """
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     for name in sorted(parameters.keys() - known):
         raise ConfigurationError(
-            f"postgresql store: unknown parameter {name!r}; "
-            "it takes table, schema, timeout, max_connections and the connection parameters of libpq"
+            f"postgresql store: unknown parameter {name!r}; it takes table, schema, timeout, max_connections, "
+            "max_idle, prepare, and the connection parameters of libpq"
         )
+    if _breaks_off(conninfo):
+        raise ConfigurationError(_UNREADABLE)
     try:
         params = conninfo_to_dict(conninfo, **parameters)
     except psycopg.ProgrammingError:  # whose text may quote the password
-        raise ConfigurationError(
-            "the URL of the postgresql store cannot be read: write postgresql://user:password@host:5432/database, "
-            "with %XX for special characters in the password"
-        ) from None
-    return {"fallback_application_name": "wsgisession", **params, "client_encoding": "UTF8"}
+        raise ConfigurationError(_UNREADABLE) from None
+    if not all(port.isdigit() for port in str(params.get("port") or "0").split(",") if port):
+        raise ConfigurationError(_UNREADABLE)  # which may be a part of the password
+    return {"fallback_application_name": "wsgisession", **_KEEPALIVE, **params, "client_encoding": "UTF8"}
 
 
-def _limited(params: ConnDict, statement_timeout: float) -> ConnDict:
-    """Add what the promises rest on; options of the operator's own come last, and win."""
+def _breaks_off(conninfo: str) -> bool:
+    """Tell whether a URL has an @ after its server: a password with an unescaped / would be taken for a database."""
+    _, is_url, location = conninfo.partition("://")
+    return bool(is_url) and "@" in location.partition("/")[2].partition("?")[0]
+
+
+def with_limits(params: ConnDict, statement_timeout: float) -> ConnDict:
+    """Add the start-up options that our promises rely on; the operator's own options come last, and win."""
     timeout = f"-c statement_timeout={max(1, round(statement_timeout * 1000))}"
     isolation = r"-c default_transaction_isolation=read\ committed"
     own = params.get("options") or os.environ.get("PGOPTIONS", "")
