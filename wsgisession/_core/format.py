@@ -21,7 +21,7 @@ import msgspec
 from markupsafe import Markup
 
 from ..errors import SerializationError
-from .forms import MANY, MARK, MAX_DEPTH, MAX_INT, Key, RefusedError, is_utf8, key_form, key_text, native_form
+from .forms import MANY, MARK, MAX_DEPTH, Key, RefusedError, is_utf8, key_form, key_text, native_form
 
 UNREADABLE = (
     msgspec.MsgspecError,
@@ -35,7 +35,9 @@ UNREADABLE = (
 _TAG = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
 _NAME = b'"~'
 _PLAIN = frozenset({str, bool, type(None), int, float, dict, list})
+_NESTED = frozenset({dict, list})
 _STR = frozenset({str})
+_STRIDE = 1500  # half of the digits of the largest int that is stored
 
 Texts = dict[str, bytes]
 """The JSON text of each value, by the name under which its key is stored."""
@@ -64,13 +66,14 @@ class Format:
 
         :raises SerializationError: naming the path of what cannot be stored, its type, and the fix.
         """
-        if type(value) is str or self.is_plain(value):
+        kinds = plain_kinds(value)
+        if kinds is not None:
             try:
                 text = encode_json(value)
             except UnicodeEncodeError:
                 pass
             else:
-                if not self.has_tags(text):
+                if not self.has_tags(text) and self.keeps_numbers(value, kinds, text):
                     return text
         return self.written(self.form(value, (key,)))
 
@@ -150,36 +153,16 @@ class Format:
         """Tell whether a text contains what is read as a tag."""
         return False
 
-    def is_plain(self, value: Any) -> bool:
-        """Tell whether JSON can hold the value as it is: the fast path, on which nothing is copied to be written.
+    def keeps_numbers(self, value: Any, kinds: set[type], text: bytes) -> bool:
+        """Tell whether JSON holds the numbers of a plain value as they are.
 
-        It looks at a whole level at a time, which takes a few calls for any number of items.
+        :param kinds: the types in the value.
+        :param text: what the encoder made of it.
         """
-        level: list[Any] = [value]
-        for _ in range(MAX_DEPTH):
-            kinds = set(map(type, level))
-            if not kinds <= _PLAIN:
-                return False
-            if int in kinds and not self.are_plain_ints([item for item in level if type(item) is int]):
-                return False
-            if float in kinds and not self.are_plain_floats([item for item in level if type(item) is float]):
-                return False
-            dicts = [item for item in level if type(item) is dict] if dict in kinds else []
-            lists = [item for item in level if type(item) is list] if list in kinds else []
-            if not set(map(type, chain.from_iterable(dicts))) <= _STR or _repeats(dicts) or _repeats(lists):
-                return False
-            level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
-            if not level:
-                return True
-        return False
-
-    def are_plain_ints(self, numbers: list[int]) -> bool:
-        """Tell whether JSON can hold all of the numbers as they are."""
-        return max(numbers) <= MAX_INT and min(numbers) >= -MAX_INT
-
-    def are_plain_floats(self, numbers: list[float]) -> bool:
-        """Tell whether JSON can hold all of the numbers as they are."""
-        return all(map(isfinite, numbers))
+        if int in kinds and _has_long_number(text):
+            return False
+        # The encoder writes null for NaN and infinity.
+        return float not in kinds or b"null" not in text or all(map(isfinite, numbers(value, float)))
 
 
 class NativeFormat(Format):
@@ -288,9 +271,61 @@ class NativeFormat(Format):
         return b'{"~dict":%b}' % plain if len(members) == 1 and plain[:3] == _TAG else plain
 
 
-def _repeats(containers: list[Any]) -> bool:
-    """Tell whether most of very many lists or dicts are the same ones, repeated."""
-    return len(containers) > MANY and 2 * len(set(map(id, containers))) < len(containers)
+def plain_kinds(value: Any) -> set[type] | None:
+    """Return the types in a value that the encoder writes as they are, or None for any other value.
+
+    This is the fast path, on which nothing is copied to be written. It looks at a whole level of the value at a time,
+    which takes a few calls for any number of items.
+    """
+    level: list[Any] = [value]
+    found: set[type] = set()
+    for _ in range(MAX_DEPTH):
+        kinds = set(map(type, level))
+        if not kinds <= _PLAIN:
+            return None
+        found |= kinds
+        if kinds.isdisjoint(_NESTED):
+            return found
+        if len(level) > MANY and _are_repeated(level):
+            return None
+        deeper: list[Any] = []
+        if dict in kinds:
+            dicts = _those(dict, level, kinds)
+            if not set(map(type, chain.from_iterable(dicts))) <= _STR:
+                return None
+            deeper.extend(chain.from_iterable(map(dict.values, dicts)))
+        if list in kinds:
+            deeper.extend(chain.from_iterable(_those(list, level, kinds)))
+        level = deeper
+    return None
+
+
+def _those(kind: type, level: list[Any], kinds: set[type]) -> list[Any]:
+    """Return the items of exactly this type, which is one of the kinds in the level."""
+    return level if len(kinds) == 1 else [item for item in level if type(item) is kind]
+
+
+def _are_repeated(level: list[Any]) -> bool:
+    """Tell whether very many lists and dicts are in the level, and most of them are the same ones."""
+    containers = [id(item) for item in level if type(item) in _NESTED]
+    return len(containers) > MANY and 2 * len(set(containers)) < len(containers)
+
+
+def numbers(value: Any, kind: type) -> list[Any]:
+    """Return the numbers of exactly this type in a plain value."""
+    level: list[Any] = [value]
+    found: list[Any] = []
+    while level:
+        found += [item for item in level if type(item) is kind]
+        dicts = [item for item in level if type(item) is dict]
+        lists = [item for item in level if type(item) is list]
+        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+    return found
+
+
+def _has_long_number(text: bytes) -> bool:
+    """Tell whether a text may contain an int beyond `MAX_INT`: its digits would cover a whole stride."""
+    return len(text) > _STRIDE and any(text[at : at + 16].isdigit() for at in range(0, len(text), _STRIDE))
 
 
 def read_json(text: bytes) -> Any:

@@ -17,7 +17,7 @@ import msgspec
 from .._core.codec import Codec, RefusedError, Texts, written_dict, written_items
 from .._core.content import Content, Content2, Renewed
 from .._core.cookies import CookieOptions
-from .._core.format import Format, read_json, sorted_json
+from .._core.format import Format, numbers, read_json, sorted_json
 from .._core.forms import Key
 from ..errors import SerializationError
 from .cookie import EXPRESS, iso, max_age_of, members_of, settings_of, whole
@@ -143,13 +143,13 @@ class ExpressCodec(Codec):
         """Return the JSON text of a form."""
         return _written(form)
 
-    def are_plain_ints(self, numbers: list[int]) -> bool:
-        """Tell whether JavaScript keeps all of the numbers as they are."""
-        return max(numbers) <= SAFE and min(numbers) >= -SAFE
-
-    def are_plain_floats(self, numbers: list[float]) -> bool:
-        """Tell whether JavaScript writes all of the numbers as Python does."""
-        return super().are_plain_floats(numbers) and not any(map(float.is_integer, numbers))
+    def keeps_numbers(self, value: Any, kinds: set[type], text: bytes) -> bool:
+        """Tell whether JavaScript would write the numbers of a plain value as the encoder did."""
+        ints = numbers(value, int) if int in kinds else []
+        floats = numbers(value, float) if float in kinds else []
+        return all(-SAFE <= one <= SAFE for one in ints) and all(
+            math.isfinite(one) and not one.is_integer() for one in floats
+        )
 
     def dump(self, data: dict[str, Any]) -> bytes:
         """Return the mapping as JSON text.
