@@ -140,7 +140,7 @@ def nearest(value: Any) -> tuple[type, Any]:
     for base in bases:
         if base in _LISTED:
             return base, value
-    if is_dataclass(value):
+    if is_dataclass(kind):
         return dict, {field.name: getattr(value, field.name) for field in fields(value)}
     if hasattr(kind, "__html__") and any("__str__" in vars(base) for base in bases[:-1]):
         return Markup, Markup(value)  # noqa: S704
@@ -304,7 +304,7 @@ class NativeWriter(Writer):
         set: lambda self, value, depth: {"~set": self._set(value, depth)},
         frozenset: lambda self, value, depth: {"~frozenset": self._set(value, depth)},
         bytes: lambda _, value, __: {"~bytes": _base64(value)},
-        datetime: lambda _, value, __: {"~datetime": _datetime(value)},
+        datetime: lambda _, value, __: {"~datetime": datetime.isoformat(checked_time(value))},
         date: lambda _, value, __: {"~date": date.isoformat(value)},
         time: lambda _, value, __: {"~time": _time(value)},
         timedelta: lambda _, value, __: {"~timedelta": _timedelta(value)},
@@ -332,10 +332,14 @@ def _text(value: str) -> Any:
     return value if value.isascii() or is_utf8(value) else {"~str": _base64(value.encode("utf-8", "surrogatepass"))}
 
 
-def _datetime(value: datetime) -> str:
-    if value != value:  # pandas' NaT is a datetime
-        raise RefusedError(f"a {type(value).__name__}, which is not a time; store None")
-    return datetime.isoformat(value)
+def checked_time(value: datetime) -> datetime:
+    """Return a datetime that is a time, which pandas' NaT is not.
+
+    :raises RefusedError: for one that is not.
+    """
+    if value != value:
+        raise RefusedError(f"a {type(value).__name__} is not a time; store None")
+    return value
 
 
 def _time(value: time) -> str:

@@ -195,4 +195,4 @@ def whole(number: float) -> float:
 def iso(at: datetime) -> str:
     """Return the time as JavaScript's toISOString writes it; one without a zone is taken for UTC."""
     utc = at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
-    return f"{utc.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    return f"{datetime.isoformat(utc.replace(tzinfo=None), timespec='milliseconds')}Z"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
-from .._core.forms import MOST_ITEMS, Path, RefusedError, Writer
+from .._core.forms import MOST_ITEMS, Path, RefusedError, Writer, checked_time
 from .cookie import iso, whole
 
 SAFE = 2**53
@@ -50,7 +50,7 @@ class ExpressWriter(Writer):
         dict: lambda self, value, depth: dict(self.members(value, depth)),
         list: lambda self, value, depth: self.items(value, depth),
         tuple: lambda self, value, depth: self.items(value, depth),
-        datetime: lambda _, value, __: iso(value),
+        datetime: lambda _, value, __: iso(checked_time(value)),
     }
 
 
