@@ -17,10 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, sync_playwright
 
+from tests.programs import PROGRAMS, found
 from tests.servers import HOST, ServerUnavailable
 from tests.web import Gunicorn
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @contextmanager
@@ -38,10 +37,10 @@ def chromium() -> Iterator[Browser]:
 
 def binary(of_playwright: str) -> str:
     named = os.environ.get("WSGISESSION_TEST_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, (*NAMES, of_playwright))), None)
-    if found is None:
-        raise ServerUnavailable("there is no browser: apt-get install chromium, or playwright install chromium")
-    return found
+    path = named or found("a browser") or shutil.which(of_playwright)
+    if path is None:
+        raise ServerUnavailable(f"there is no browser: {PROGRAMS['a browser'].cure}")
+    return path
 
 
 class Watch:

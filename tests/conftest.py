@@ -20,15 +20,26 @@ import psycopg
 import pymongo
 import pytest
 import redis
+from hypothesis import settings
 
 from tests import servers
 from tests.leaks import IDTrap
+from tests.programs import Skips
 from wsgisession.stores import Store, open_store
 
 RUN = f"wsgisession_test_{secrets.token_hex(4)}"
 """Stands in the name of whatever this run makes on a server that others may use too."""
 
 _numbers = itertools.count(1)
+
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("long", derandomize=False, deadline=None, max_examples=5000, print_blob=True)
+settings.load_profile(os.environ.get("WSGISESSION_TEST_PROFILE", "fixed"))
+"""Hypothesis tries the same examples in every run; WSGISESSION_TEST_PROFILE=long tries many others each time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Skips(), "wsgisession-skips")
 
 
 def with_options(url: str, **options: str) -> str:

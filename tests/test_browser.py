@@ -11,14 +11,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.chromium import TLSGunicorn, Watch, chromium
-from tests.conftest import unavailable
-from tests.servers import ROOT, ServerUnavailable
+from tests.programs import skip_without
+from tests.servers import ServerUnavailable
 from tests.test_demo import PAGES, PASSWORD, Demo, started
 
 expect.set_options(timeout=10_000)
 
 Visit = Callable[..., Page]
-NONE_TO_BE_HAD = ROOT / ".venv" / "no-browser"
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +25,8 @@ def browser() -> Iterator[Browser]:
     with ExitStack() as stack:
         try:
             browser = stack.enter_context(chromium())
-        except ServerUnavailable as reason:
-            if NONE_TO_BE_HAD.exists():  # as make browser found
-                pytest.skip(NONE_TO_BE_HAD.read_text().strip())
-            unavailable(reason)
+        except ServerUnavailable:
+            skip_without("a browser")
         yield browser
 
 

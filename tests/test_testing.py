@@ -122,41 +122,45 @@ def test_neither_flask_nor_pytest_is_needed():
 
 # The fixtures
 
+ASKED_FOR = 'pytest_plugins = ["wsgisession.testing.pytest"]\n'
+"""What a user writes into conftest.py."""
+
 
 def run_pytest(folder: Path, *options: str) -> str:
-    """Run the tests in a folder as a user does, with the plugin loaded as pytest loads it where it is installed."""
-    plugins = ["-p", PLUGIN, "-p", "no:cacheprovider"]
+    """Run the tests in a folder as a user does, with every plugin that the installed packages bring."""
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pytest", *plugins, "--rootdir", folder, *options],
-        cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", folder, *options],
+        cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return run.stdout + run.stderr
 
 
-METADATA = ConfigParser(interpolation=None)
-METADATA.read(ROOT / "setup.cfg")
-PLUGIN = re.findall(r"wsgisession = (\S+)", METADATA["options.entry_points"]["pytest11"])[0]
-
-
-def test_the_plugin_is_in_the_distribution():
-    assert PLUGIN in METADATA["options"]["py_modules"].split()
+def test_no_plugin_and_no_module_beside_the_package_is_installed():
+    setup = ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    assert "pytest11" not in setup["options.entry_points"]
+    assert "py_modules" not in setup["options"]
+    assert setup["options.packages.find"]["include"] == "wsgisession*"
 
 
 def test_what_the_page_of_the_docs_shows_passes(tmp_path):
     page = (ROOT / "docs" / "testing.md").read_text()
+    assert ASKED_FOR in page
     blocks = dict(re.findall(r"^```python (\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
     the_app = blocks["werkzeug"].partition("\n\n\ndef test_")[0]
     for name, block in blocks.items():
         (tmp_path / f"test_{name}.py").write_text(
             block if name == "werkzeug" else f"{the_app}\n\nimport pytest\n{block}"
         )
+    (tmp_path / "conftest.py").write_text(ASKED_FOR)
     assert set(blocks) == {"werkzeug", "clock", "pytest", "store"}
     told = run_pytest(tmp_path, "-k", "not fork", "-q")
     assert re.search(r"^\d\d passed", told, re.MULTILINE), told
 
 
 def test_each_test_has_a_clock_and_a_store_of_its_own(tmp_path):
+    (tmp_path / "conftest.py").write_text(ASKED_FOR)
     (tmp_path / "test_own.py").write_text("""
 import pytest
 
@@ -173,13 +177,16 @@ def test_own(n, session_manager, session_clock):
     assert "2 passed" in run_pytest(tmp_path)
 
 
-def test_where_no_test_asks_for_them_the_package_is_not_even_imported(tmp_path):
+def test_a_test_run_that_does_not_ask_for_the_fixtures_does_not_load_the_package(tmp_path):
     (tmp_path / "test_other.py").write_text("""
 import sys
 
 def test_other():
-    assert "_wsgisession_pytest" in sys.modules
-    assert "wsgisession" not in sys.modules
-    assert "werkzeug" not in sys.modules
+    assert [name for name in sys.modules if name.startswith("wsgisession")] == []
+
+def test_fixture(session_clock):
+    pass
 """)
-    assert "1 passed" in run_pytest(tmp_path)
+    told = run_pytest(tmp_path)
+    assert "1 passed, 1 error" in told
+    assert "fixture 'session_clock' not found" in told

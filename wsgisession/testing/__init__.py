@@ -7,7 +7,8 @@
     def test_the_account_is_shown():
         assert "Ada" in logged_in(app, user_id="ada", role="admin").get("/account").text
 
-With pytest there are the fixtures ``session_clock``, ``session_manager`` and ``logged_in_client`` besides.
+For pytest, ``pytest_plugins = ["wsgisession.testing.pytest"]`` in your ``conftest.py`` adds the fixtures
+``session_clock``, ``session_manager``, and ``logged_in_client``.
 
 `StoreContract` is for those who write stores, any of them; `SharedStoreContract` for one with a server or a file. They
 need pytest.
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["FakeClock", "SharedStoreContract", "StoreContract", "logged_in"]
 
 
-if pytest := sys.modules.get("pytest"):  # only what is imported afterwards has its assertions explained
-    pytest.register_assert_rewrite(
+if _pytest := sys.modules.get("pytest"):  # only what is imported afterwards has its assertions explained
+    _pytest.register_assert_rewrite(
         *(f"{__name__}.{module}" for module in ("contract", "records", "users", "workbench"))
     )
 
