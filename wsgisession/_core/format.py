@@ -33,6 +33,7 @@ UNREADABLE = (
     RecursionError,
 )
 _TAG = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
+_MAP = b'{"~map"'
 _NAME = b'"~'
 _PLAIN = frozenset({str, bool, type(None), int, float, dict, list})
 _NESTED = frozenset({dict, list})
@@ -245,6 +246,11 @@ class NativeFormat(Format):
             texts = {self.name_of(self.key_of(name)): value for name, value in texts.items()}
         return texts
 
+    def canonical(self, text: bytes) -> bytes:
+        """Return the text that all texts of the same value have in common."""
+        value = read_json(text)
+        return sorted_json(_with_sorted_maps(value) if _MAP in text else value)
+
     def members(self, text: bytes) -> dict[Key, bytes] | None:
         """Return the texts of the values in a dict, or None if the text is not that of a dict."""
         if text[:1] != b"{":
@@ -342,6 +348,15 @@ def sorted_json(value: Any) -> bytes:
         return _encode_sorted(value)
     except UnicodeEncodeError:
         return json.dumps(value, sort_keys=True).encode()
+
+
+def _with_sorted_maps(value: Any) -> Any:
+    if type(value) is list:
+        return [_with_sorted_maps(item) for item in value]
+    if type(value) is not dict:
+        return value
+    value = {key: _with_sorted_maps(item) for key, item in value.items()}
+    return {"~map": sorted(value["~map"], key=sorted_json)} if value.keys() == {"~map"} else value
 
 
 def _int(digits: str) -> float:

@@ -95,7 +95,10 @@ def key_form(key: Any) -> Key:
     kind = type(key)
     if kind is str or kind is bool or key is None:
         return key  # type: ignore[no-any-return]
-    kind, key = nearest(key)
+    try:
+        kind, key = nearest(key)
+    except RefusedError:
+        kind = type(key)
     if kind not in _KEYS:
         raise RefusedError(f"the key {key!r:.100} is a {kind.__name__}; use a str, int, float, bool, or None as key")
     if kind is str or kind is Markup:
