@@ -77,5 +77,5 @@ class TestPostgreSQLStore(NetworkStore):
     url_fixture = "postgresql_url"
 
 
-class TestMongoDBStore(NetworkStore):
+class TestMongoDBStore(NetworkStore, UserPromises):
     url_fixture = "mongodb_url"

@@ -1,47 +1,55 @@
-"""Sessions in MongoDB as connect-mongo keeps them, so that Express reads and writes them too.
+"""Sessions in MongoDB as connect-mongo keeps them, so that Express can read and write them too.
 
-A document is ``{_id: ID, session: text or object, expires: date}``; ``session`` is written back as what it was. A
-record's version is its ``session``: `replace` compares it, so that any writer's change is noticed.
+A document is ``{_id: ID, session: text or object, expires: date}``; ``session`` stays the kind that it is.
+A record's version is its ``session``: `replace` compares it, so it notices any writer's change. Ours also writes
+``order``, the number of the user's login, and with texts ``user_id``, which an index finds; connect-mongo keeps both.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 import re
-from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...errors import SerializationError
-from ..base import PAGE, Deleted, Page, Reader, Record, Store, delete_each, page_of, restart_is_due
-from .store import DatetimeMS as Date
-from .store import DuplicateKeyError, MongoDBStore, as_dict, date_of, with_raw_sessions
+import pymongo
+import pymongo.errors
+from pymongo import ReturnDocument
 
-Document = dict[str, Any]
+from ..base import PAGE, Deleted, Page, Reader, Record, Store, restart_is_due
+from .documents import (
+    LATEST_FIRST,
+    DatetimeMS,
+    Document,
+    as_dict,
+    date_of,
+    following,
+    next_order,
+    position_of,
+    ranges,
+    with_raw_sessions,
+)
+from .store import MongoDBStore
+from .values import json_of, session_of
 
 _PAGE = 50
-_FIELDS = {"session": 1, "expires": 1, "lastModified": 1, "updatedAt": 1}
-_STAMPS = ("lastModified", "updatedAt")  # of connect-mongo's touchAfter and timestamps
-_INT32 = 2**31
-_HUGE = 1e21
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
-_LAST = 8_640_000_000_000_000  # of JavaScript's dates, in the year 275760
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_2000 = datetime(2000, 1, 1, tzinfo=timezone.utc)
-_400_YEARS = timedelta(days=146_097)  # after which the calendar is the same again
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_WINDOW = 5000  # texts that one step searches for a user's
+_DELETED_AT_ONCE = 100
+_SEARCHING = -1  # the order in a position among the sessions that no index finds
+_FIELDS = {"session": 1, "expires": 1, "lastModified": 1, "updatedAt": 1, "user_id": 1, "order": 1}
+_STAMPS = ("lastModified", "updatedAt")  # written by connect-mongo with its options touchAfter and timestamps
+
+Pair = tuple[str, Record]
 
 
 class ExpressMongoDBStore(MongoDBStore):
-    """Keep records as connect-mongo does, with ``stringify`` true or false.
+    """Keeps records as connect-mongo does, with its option ``stringify`` true or false.
 
-    Users are found in sessions that only Express has written too: in objects by an index, in texts by reading them all.
+    A user's sessions are found even if only Express has written them. Objects are found by their indexes. Texts that
+    Express alone has written are found by searching all texts, some thousands in each step.
 
-    :param native: whose connections are used.
-    :param reader: says what the text of a record does not say to a server.
+    :param native: the store whose connections are used.
+    :param reader: reads from a text what MongoDB cannot.
     """
 
     def __init__(self, native: Store, reader: Reader) -> None:
@@ -49,41 +57,39 @@ class ExpressMongoDBStore(MongoDBStore):
         self._reader = reader
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record, and where that is due restart it with a second command."""
+        """Read a record and, if its restart is due, restart it with a second command, which also updates its user."""
         with self._calling() as client:
             found = with_raw_sessions(client.sessions).find_one(_live(now, _id=handle), _FIELDS)
             record = None if found is None else self._record(found, now)
             if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
                 return record
-            expires = date_of(now + record.ttl)
-            changes = {"expires": expires, **_stamps(record.version[1], now)}
-            client.sessions.update_one(_live(now, _id=handle), {"$set": changes})
-        return Record(record.data, record.ttl, record.user_id, record.version, int(expires) / 1000)
+            expires, which, changes = date_of(now + record.ttl), _live(now, _id=handle), Document()
+            if found.get("user_id") != self._owner(record):  # Express has changed the session's user
+                which, changes = {**which, "session": {"$eq": record.version[0]}}, self._ownership(record)
+            changes["$set"] = {**changes.get("$set", {}), "expires": expires, **_stamps(record.version[1], now)}
+            if not self._try_update(client, which, changes):
+                return record
+        return Record(record.data, record.ttl, record.user_id, record.version, int(expires) / 1000, record.order)
 
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Insert a document, or take over an expired one, in one command."""
         session = record.data.decode() if self._stringify else session_of(record.data)
-        expires = date_of(now + record.ttl)
         which = {"_id": handle, "expires": {"$lte": date_of(now)}}
         with self._calling() as client:
             try:
-                client.sessions.update_one(which, {"$set": {"session": session, "expires": expires}}, upsert=True)
-            except DuplicateKeyError:  # the document that is there is not an expired one
+                stored = self._put(client.sessions, which, record, session=(session, ()), now=now, upsert=True)
+            except pymongo.errors.DuplicateKeyError:  # the document that is there has not expired
                 return None
             self._try_prepare(client)
-        return Record(record.data, record.ttl, record.user_id, (session, ()), int(expires) / 1000)
+        return stored
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
-        """Replace the session that still stands as it was read, by one of the same kind."""
+        """Replace a session that is still as it was read, by one of the same kind."""
         old, stamps = record.version
         session = record.data.decode() if isinstance(old, str) else session_of(record.data, _document(old))
-        expires = date_of(now + record.ttl)
-        changes = {"session": session, "expires": expires, **_stamps(stamps, now)}
+        which = _live(now, _id=handle, session={"$eq": old})
         with self._calling() as client:
-            result = client.sessions.update_one(_live(now, _id=handle, session={"$eq": old}), {"$set": changes})
-        if not result.matched_count:
-            return None
-        return Record(record.data, record.ttl, record.user_id, (session, stamps), int(expires) / 1000)
+            return self._put(client.sessions, which, record, session=(session, stamps), now=now, upsert=False)
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Set the expiry of a live document."""
@@ -92,26 +98,36 @@ class ExpressMongoDBStore(MongoDBStore):
             return bool(client.sessions.update_one(_live(now, _id=handle), changes).matched_count)
 
     def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
-        """Delete a live document, or only one whose session stands as it was read."""
+        """Delete a live document, or only one whose session is still as it was read."""
         which = _live(now, _id=handle) if version is None else _live(now, _id=handle, session={"$eq": version[0]})
         with self._calling() as client:
             return bool(client.sessions.delete_one(which).deleted_count)
 
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
-        """Read a user's live documents."""
+        """Read a page of a user's live documents."""
         with self._calling() as client:
-            found = with_raw_sessions(client.sessions).find(_live(now, **self._of_user(user_id)), _FIELDS)
-            mine = [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
-        return page_of(mine, after=after, limit=limit)
+            sessions = with_raw_sessions(client.sessions)
+            find = self._find_texts if self._stringify else self._find_objects
+            found, after = find(sessions, user_id, after, limit)
+            pairs = [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
+        return Page([pair for pair in pairs if pair[1].expires_at > now], after)
 
     def delete_user(
         self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
     ) -> Deleted:
-        """Find a user's live documents, and delete them as they were found."""
-        return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
+        """Find a page of a user's live documents, and delete them if they are still as they were found."""
+        found: list[Pair] = []
+        while not found:
+            page = self.find_user(user_id, now=now, after=after, limit=limit)
+            found, after = [(handle, record) for handle, record in page.records if handle != keep], page.after
+            if after is None:
+                break
+        starts = range(0, len(found), _DELETED_AT_ONCE)
+        gone = [handle for start in starts for handle in self._delete_all(found[start : start + _DELETED_AT_ONCE], now)]
+        return Deleted(gone, more=after is not None or len(gone) < len(found))
 
-    def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
-        """Read page after page in the order of the IDs, leaving no cursor open between them."""
+    def scan(self, *, now: float) -> Iterator[Pair]:
+        """Read page after page in the order of the IDs, without an open cursor in between."""
         page = self._page("", now)
         while page:
             yield from self._records(page, now)
@@ -130,18 +146,91 @@ class ExpressMongoDBStore(MongoDBStore):
                 return 0, 0
             return len(handles), client.sessions.delete_many({**expired, "_id": {"$in": handles}}).deleted_count
 
+    def _delete_all(self, found: list[Pair], now: float) -> list[str]:
+        handles = [handle for handle, _ in found]
+        as_read = [_live(now, _id=handle, session={"$eq": record.version[0]}) for handle, record in found]
+        with self._calling() as client:
+            deletions = [pymongo.DeleteOne(which) for which in as_read]
+            if client.sessions.bulk_write(deletions, ordered=False).deleted_count == len(found):
+                return handles
+            left = {document["_id"] for document in client.sessions.find({"_id": {"$in": handles}}, {"_id": 1})}
+        return [handle for handle in handles if handle not in left]
+
     @property
     def _indexed(self) -> list[str]:
-        return [] if self._stringify else [f"session.{key}" for key in self._reader.user_keys]
+        return ["user_id"] if self._stringify else [f"session.{key}" for key in self._reader.user_keys]
 
-    def _of_user(self, user_id: str) -> Document:
-        """Return what all documents of the user match, and few others."""
-        if not self._stringify:
-            return {"$or": [{field: {"$in": _values(user_id)}} for field in self._indexed]}
+    def _find_objects(self, sessions: Any, user_id: str, after: Any, limit: int) -> tuple[list[Any], Any]:
+        of_user = [{field: value} for field in self._indexed for value in _values(user_id)]
+        which = {"$or": [{**one, **part} for one in of_user for part in ranges(after)]}
+        found = list(sessions.find(which, _FIELDS, sort=LATEST_FIRST, limit=limit + 1))
+        return found[:limit], position_of(found[limit - 1]) if len(found) > limit else None
+
+    def _find_texts(self, sessions: Any, user_id: str, after: Any, limit: int) -> tuple[list[Any], Any]:
+        """Find the texts that have the user's ID beside them and then, without that index, those that contain it."""
+        found: list[Any] = []
+        start = ""
+        if after is not None and after[0] == _SEARCHING:
+            start = after[1]
+        else:
+            which = following(after, {"user_id": user_id})
+            found = list(sessions.find(which, _FIELDS, sort=LATEST_FIRST, limit=limit + 1))
+        if len(found) > limit:
+            return found[:limit], position_of(found[limit - 1])
+        room = limit - len(found)
+        if not room:
+            return found, (_SEARCHING, start)
+        window = {"$gt": start}
+        last = list(sessions.find({"_id": window}, {"_id": 1}, sort={"_id": 1}, skip=_WINDOW - 1, limit=1))
+        if last:
+            window["$lte"] = last[0]["_id"]
+        which = {"_id": window, "user_id": {"$ne": user_id}, "session": self._mentions(user_id)}
+        more = list(sessions.find(which, _FIELDS, sort={"_id": 1}, limit=room + 1))
+        if len(more) > room:
+            return found + more[:room], (_SEARCHING, more[room - 1]["_id"])
+        return found + more, (_SEARCHING, window["$lte"]) if last else None
+
+    def _mentions(self, user_id: str) -> Document:
+        """Return what the texts of all of the user's sessions match, and few others."""
         text = re.escape(json.dumps(user_id, ensure_ascii=False))
         bare = f"|{re.escape(user_id)}" if _is_number(user_id) else ""
         names = "|".join(re.escape(json.dumps(key, ensure_ascii=False)) for key in self._reader.user_keys)
-        return {"session": {"$regex": f"(?:{names}):(?:{text}{bare})[,}}]"}}
+        return {"$regex": f"(?:{names}):(?:{text}{bare})[,}}]"}
+
+    def _put(
+        self, sessions: Any, which: Document, record: Record, *, session: Any, now: float, upsert: bool
+    ) -> Record | None:
+        """Write a session, and return it as stored; None if no document matches.
+
+        :param session: its new version: the text or object, and the names of the stamps.
+        """
+        expires, order = date_of(now + record.ttl), 0 if record.user_id is None else record.order
+        changes = {"session": session[0], "expires": expires, **_stamps(session[1], now)}
+        update: Any = self._ownership(record)
+        update["$set"] = {**update.get("$set", {}), **changes}
+        if order:
+            update = {"$set": {**update["$set"], "order": order}}
+        elif record.user_id is not None:
+            literals = {name: {"$literal": value} for name, value in update["$set"].items()}
+            update = [{"$set": {**literals, "order": next_order()}}]
+        stored = sessions.find_one_and_update(
+            which, update, {"order": 1}, upsert=upsert, return_document=ReturnDocument.AFTER
+        )
+        if stored is None:
+            return None
+        order = int(stored.get("order") or 0)
+        return Record(record.data, record.ttl, record.user_id, session, int(expires) / 1000, order)
+
+    def _ownership(self, record: Record) -> Document:
+        """Return the update that makes a document its record's user's, with no place among the user's logins."""
+        if record.user_id is None:
+            return {"$unset": {"user_id": "", "order": ""}}
+        owner = self._owner(record)
+        return {"$unset": {"order": ""}, **({} if owner is None else {"$set": {"user_id": owner}})}
+
+    def _owner(self, record: Record) -> str | None:
+        """Return what is in the field ``user_id`` of a record's document: objects do not need it."""
+        return record.user_id if self._stringify else None
 
     def _record(self, document: Any, now: float) -> Record | None:
         session, expires = document.get("session"), document.get("expires")
@@ -153,10 +242,13 @@ class ExpressMongoDBStore(MongoDBStore):
             return None
         ttl, user_id = self._reader.glance(data)
         stamps = tuple(name for name in _STAMPS if name in document)
-        expires_at = int(expires) / 1000 if isinstance(expires, Date) else now + ttl
-        return Record(data, ttl, user_id, (session, stamps), expires_at)
+        expires_at = int(expires) / 1000 if isinstance(expires, DatetimeMS) else now + ttl
+        order = document.get("order")
+        if user_id is None or (self._stringify and document.get("user_id") != user_id):
+            order = 0  # it was the number of another user's login
+        return Record(data, ttl, user_id, (session, stamps), expires_at, int(order or 0))
 
-    def _records(self, documents: Iterable[Any], now: float) -> Iterator[tuple[str, Record]]:
+    def _records(self, documents: Iterable[Any], now: float) -> Iterator[Pair]:
         for document in documents:
             record = self._record(document, now)
             if record is not None and isinstance(document["_id"], str):
@@ -164,7 +256,7 @@ class ExpressMongoDBStore(MongoDBStore):
 
 
 def _live(now: float, **which: Any) -> Document:
-    """Return what is live: connect-mongo takes a document without a date for one that never expires."""
+    """Return the query for what is live; connect-mongo never lets a document without a date expire."""
     return {**which, "$and": [{"$or": [{"expires": {"$exists": False}}, {"expires": {"$gt": date_of(now)}}]}]}
 
 
@@ -182,94 +274,3 @@ def _is_number(text: str) -> bool:
 
 def _values(user_id: str) -> list[Any]:
     return [user_id, float(user_id)] if _is_number(user_id) else [user_id]
-
-
-def json_of(document: Document) -> bytes:
-    """Return the document as the JSON text that JavaScript makes of it."""
-    text = json.dumps(_json_value(document), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _json_value(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_json_value(item) for item in value]
-    if isinstance(value, float):
-        return _json_number(value)
-    if isinstance(value, Date):
-        return _iso(int(value))
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    return _json_other(value)
-
-
-def _json_number(value: float) -> float | int | None:
-    if not math.isfinite(value):
-        return None
-    return int(value) if value.is_integer() and abs(value) < _HUGE else value
-
-
-def _json_other(value: Any) -> Any:
-    """Return what JSON.stringify makes of a class of the driver's: an ObjectId's digits, nothing of a RegExp."""
-    return str(value) if type(value).__name__ == "ObjectId" else {}
-
-
-def _iso(milliseconds: int) -> str | None:
-    """Return what JSON.stringify makes of a date, whose years are more than Python's."""
-    if abs(milliseconds) > _LAST:
-        return None
-    cycles, rest = divmod(timedelta(milliseconds=milliseconds) + (_EPOCH - _2000), _400_YEARS)
-    at = _2000 + rest
-    year = at.year + 400 * cycles
-    digits = f"{year:04d}" if 0 <= year <= 9999 else f"{year:+07d}"
-    return f"{digits}-{at:%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
-
-
-def bson_of(value: Any, was: Any = None) -> Any:
-    """Return the JSON value as BSON, as Node.js writes it; what did not change stays of the type that it was.
-
-    :raises SerializationError: for a key with NUL in it.
-    """
-    if was is not None and not isinstance(was, dict) and _is_same(_json_value(was), value):
-        return was
-    if isinstance(value, dict):
-        old = was if isinstance(was, dict) else {}
-        return {_key(key): bson_of(item, old.get(key)) for key, item in value.items()}
-    if isinstance(was, Date) and isinstance(value, str):
-        return _date_in(value)
-    if isinstance(value, list):
-        old_items = was if isinstance(was, list) else []
-        return [bson_of(item, old_items[at] if at < len(old_items) else None) for at, item in enumerate(value)]
-    if type(value) is int and not -_INT32 <= value < _INT32:
-        return float(value)
-    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and json.dumps(one) == json.dumps(other)
-
-
-def session_of(data: bytes, was: Any = None) -> Document:
-    """Return the object that connect-mongo keeps for the JSON text of a session."""
-    session: Document = bson_of(json.loads(data), was)
-    cookie = session.get("cookie")
-    if isinstance(cookie, dict) and isinstance(cookie.get("expires"), str):
-        cookie["expires"] = _date_in(cookie["expires"])
-    return session
-
-
-def _date_in(text: str) -> Date | str:
-    """Return the date that the text stands for, or as BSON has it the text that stands for none."""
-    if _ISO.fullmatch(text):
-        with contextlib.suppress(ValueError):
-            return Date(datetime.fromisoformat(text.replace("Z", "+00:00")))
-    return _SURROGATE.sub("\ufffd", text)
-
-
-def _key(key: str) -> str:
-    if "\0" in key:
-        raise SerializationError(f"the key {key!r} cannot be stored: MongoDB's have no NUL")
-    return _SURROGATE.sub("\ufffd", key)
