@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,9 +21,11 @@ from tests import servers
 from tests.conftest import with_options
 from wsgisession.cli.commands import main
 from wsgisession.cli.doctor import Step, examine
+from wsgisession.cli.index import Counts, sessions_not_indexed
 from wsgisession.stores import Record, Store, open_store
+from wsgisession.stores.base import Page
 from wsgisession.stores.findings import Finding
-from wsgisession.stores.mongodb.diagnosis import of_indexes, of_server
+from wsgisession.stores.mongodb.diagnosis import of_server
 from wsgisession.stores.sqlite.diagnosis import filesystem_of
 from wsgisession.testing.workbench import in_fork
 
@@ -81,6 +85,43 @@ def test_a_store_that_forgets_at_once_is_found(store: Store, monkeypatch):
     steps = list(examine(store))
     assert steps[-1].name == "read"
     assert "what was written is not there: look for an eviction policy" in str(steps[-1].findings[0])
+
+
+@pytest.mark.parametrize("kind", ["redis", "memory"])
+def test_sessions_that_no_index_contains_are_counted(request, kind, monkeypatch):
+    """As after a server has evicted the sets of users."""
+    url = request.getfixturevalue(f"{kind}_url")
+    with closing(open_store(url)) as store:
+        for number in range(5):
+            store.create(f"s{number}", Record(b"{}", 60.0, f"u{number % 2}"), now=time.time())
+        store.create("of nobody", Record(b"{}", 60.0), now=time.time())
+        find_user = store.find_user
+
+        def evicted(user_id, **options):
+            return Page([]) if user_id == "u0" else find_user(user_id, **options)
+
+        monkeypatch.setattr(store, "find_user", evicted)
+        findings = [str(finding) for step in examine(store) if step.name == "index" for finding in step.findings]
+    assert len(findings) == 1
+    assert findings[0].startswith(
+        "3 sessions are in no user's index, so revoke_user and the session limit miss them: each"
+    )
+
+
+def test_a_user_with_many_sessions_is_looked_up_page_by_page(monkeypatch):
+    store = open_store("memory://")
+    for number in range(2500):
+        store.create(f"s{number}", Record(b"{}", 60.0, "bot"), now=time.time())
+    assert sessions_not_indexed(store, seconds=60) == Counts(seen=2500, missing=0, is_complete=True)
+
+
+def test_the_search_for_sessions_without_index_ends_when_its_time_is_up():
+    store = open_store("memory://")
+    for number in range(2500):
+        store.create(f"s{number}", Record(b"{}", 60.0, "bot"), now=time.time())
+    ticks = itertools.count()
+    counts = sessions_not_indexed(store, seconds=1.5, timer=lambda: next(ticks))
+    assert counts == Counts(seen=2000, missing=0, is_complete=False)
 
 
 def test_a_server_that_is_down_is_the_one_finding():
@@ -243,13 +284,34 @@ def sessions_of(url: str) -> tuple[pymongo.MongoClient[Any], Any]:
     return client, client.get_default_database()[url.rpartition("=")[2]]
 
 
-def test_a_missing_collection_is_a_warning():
-    (finding,) = of_indexes([], collection="sessions")  # the stand-in names an index of what is not there
-    assert str(finding).startswith("the collection sessions is missing: run `wsgisession init URL`")
+@pytest.mark.parametrize("kind", ["sqlite", "mongodb"])
+def test_a_place_that_does_not_exist_is_a_problem_and_is_not_created(request, kind):
+    url = request.getfixturevalue(f"{kind}_url")
+    assert re.fullmatch(
+        r"problem: the (file|collection) \S+ does not exist: correct the store's URL, or run .*", found_in(url)
+    )
+    with closing(open_store(url)) as store:
+        assert not store.exists
+
+
+def test_the_examination_creates_no_index_that_is_missing(mongodb_url):
+    client, sessions = sessions_of(mongodb_url)
+    sessions.insert_one({"_id": "of another program"})
+    assert "no index on user_id" in found_in(mongodb_url)
+    assert list(sessions.index_information()) == ["_id_"]
+    client.close()
+
+
+def test_a_database_file_of_another_program_stays_as_it_is(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    before = (tmp_path / "theirs.db").read_bytes()
+    assert "problem: the table session in" in found_in(f"sqlite:///{tmp_path}/theirs.db")
+    assert (tmp_path / "theirs.db").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("index", "told"), [("expires_1", "no TTL index on expires"), ("user_id_1", "no index on user")]
+    ("index", "told"), [("expires_1", "no TTL index on expires"), ("user_id_1_order_-1__id_-1", "no index on user_id")]
 )
 def test_a_missing_index_of_mongodb_is_found(mongodb_url, index, told):
     client, sessions = sessions_of(prepared(mongodb_url))
@@ -265,7 +327,7 @@ def test_an_index_on_expires_that_expires_nothing_is_found(mongodb_url):
     client, sessions = sessions_of(mongodb_url)
     sessions.create_index("expires")
     sessions.create_index("user_id")
-    assert "has no TTL index on expires, so that expired sessions stay" in found_in(mongodb_url)
+    assert "has no TTL index on expires, so expired sessions are not removed" in found_in(mongodb_url)
     client.close()
 
 
