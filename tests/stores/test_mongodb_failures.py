@@ -257,6 +257,20 @@ def test_a_url_that_cannot_be_right_is_refused_at_start(url, reason):
         open_store(url)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "most", "idle"),
+    [
+        ("", 100, 60.0),
+        ("?max_connections=7&max_idle=5", 7, 5.0),
+        ("?maxPoolSize=9&maxIdleTimeMS=2000", 9, 2.0),
+    ],
+)
+def test_the_url_limits_connections_and_their_idle_time(parameters, most, idle):
+    with closing(open_store(f"mongodb://h/{parameters}")) as store:
+        options = store._client()._client.options.pool_options
+        assert (options.max_pool_size, options.max_idle_time_seconds) == (most, idle)
+
+
 def test_a_url_of_another_scheme_is_refused():
     with pytest.raises(ConfigurationError, match="must begin with mongodb"):
         MongoDBStore("redis://h")

@@ -76,8 +76,8 @@ class MongoDBStore(Store):
         a server twice a second, so a call during which the server disappears may take half a second longer. The
         driver's own timeouts have no effect. `scan` and `purge` may take this long for each page or batch, and
         `prepare` a minute.
-    :param max_connections: how many connections a process opens; the driver's ``maxPoolSize``.
-    :param max_idle: seconds after which an idle connection is closed; the driver's ``maxIdleTimeMS``.
+    :param max_connections: how many connections a process opens, unless the URL has the driver's ``maxPoolSize``.
+    :param max_idle: seconds after which an idle connection is closed, unless the URL has ``maxIdleTimeMS``.
     :param stringify: with ``format="express"``, connect-mongo's option with this name.
     :raises ConfigurationError: if pymongo does not accept the URL, or if it asks for unacknowledged writes.
     """
@@ -90,8 +90,8 @@ class MongoDBStore(Store):
         *,
         collection: str = "sessions",
         timeout: float = 2.0,
-        max_connections: int | None = None,
-        max_idle: float | None = None,
+        max_connections: int = 100,
+        max_idle: float = 60.0,
         stringify: bool = True,
     ) -> None:
         parsed = parsed_url(url)
@@ -101,7 +101,9 @@ class MongoDBStore(Store):
         self._stringify = stringify
         self._situation = Situation(timeout, collection, parsed["username"] or "")
         self._has_logged_refusal = False
-        options = driver_options(url, parsed, timeout, max_connections, max_idle)
+        options = driver_options(
+            url, parsed, timeout=timeout, maxPoolSize=max_connections, maxIdleTimeMS=round(1000 * max_idle)
+        )
         self._client = PerProcess(
             lambda: _Client(
                 MongoClient(url, connect=False, driver=DriverInfo("wsgisession"), **options),
@@ -120,8 +122,8 @@ class MongoDBStore(Store):
             driver_url(url, url.scheme, without=OPTIONS),
             collection=url.option("collection", "sessions", identifier),
             timeout=url.option("timeout", 2.0, seconds),
-            max_connections=url.option("max_connections", None, positive),
-            max_idle=url.option("max_idle", None, seconds),
+            max_connections=url.option("max_connections", 100, positive),
+            max_idle=url.option("max_idle", 60.0, seconds),
             stringify=url.option("stringify", True, true_or_false),
         )
 

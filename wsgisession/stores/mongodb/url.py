@@ -16,7 +16,6 @@ from ..base import StoreURL
 Document = dict[str, Any]
 
 OPTIONS = ("collection", "timeout", "max_connections", "max_idle", "stringify")
-_MAX_IDLE = 60.0  # seconds
 _PAIRS = ":,"  # separate pairs in the value of an option, where pymongo does not decode them
 _PROPER = "write mongodb://user:password@host:27017/database, with special characters as %XX"
 
@@ -88,16 +87,13 @@ def _unusable(reason: str) -> ConfigurationError:
     return ConfigurationError(f"the URL of the mongodb store cannot be used: {reason}")
 
 
-def driver_options(
-    url: str, parsed: Document, timeout: float, max_connections: int | None, max_idle: float | None
-) -> Document:
-    """Return the driver's options; those that the URL has take precedence over our defaults."""
+def driver_options(url: str, parsed: Document, *, timeout: float, **defaults: int) -> Document:
+    """Return the driver's options.
+
+    :param defaults: options that the URL may have set.
+    """
     given = parsed["options"]
-    options: Document = {}
-    if max_connections is not None:
-        options["maxPoolSize"] = max_connections
-    if max_idle is not None or "maxIdleTimeMS" not in given:
-        options["maxIdleTimeMS"] = round(1000 * (max_idle or _MAX_IDLE))
+    options: Document = {name: value for name, value in defaults.items() if name not in given}
     if is_srv(url):  # for each of the two records that are looked up, outside of any deadline
         options["connectTimeoutMS"] = round(1000 * min(timeout / 2, given.get("connectTimeoutMS") or timeout))
     return options
