@@ -351,12 +351,16 @@ def sorted_json(value: Any) -> bytes:
 
 
 def _with_sorted_maps(value: Any) -> Any:
+    """Return a form in which the members of dicts with other keys than str have one order."""
     if type(value) is list:
         return [_with_sorted_maps(item) for item in value]
     if type(value) is not dict:
         return value
-    value = {key: _with_sorted_maps(item) for key, item in value.items()}
-    return {"~map": sorted(value["~map"], key=sorted_json)} if value.keys() == {"~map"} else value
+    if value.keys() == {"~map"}:
+        return {"~map": sorted(_with_sorted_maps(value["~map"]), key=sorted_json)}
+    inner = value["~dict"] if value.keys() == {"~dict"} else value
+    sorted_inside = {key: _with_sorted_maps(item) for key, item in inner.items()}
+    return sorted_inside if inner is value else {"~dict": sorted_inside}
 
 
 def _int(digits: str) -> float:
