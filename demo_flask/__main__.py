@@ -1,46 +1,41 @@
-"""Start the demonstration under gunicorn, with two workers, on this machine alone."""
+"""Start the demonstration under gunicorn, with two workers, reachable only from this machine."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import socket
 import sys
 from pathlib import Path
 from urllib.parse import quote
 
+from .figures import folder_of_this_run
+
 INSTANCE = Path(__file__).resolve().with_name("instance")
 
 WELCOME = """\
-The demonstration is at {url}
+The demo is at {url}
 
-  - Sign up, fill the cart, and look at the receipt beside each page: what it asked of the store, and why.
-  - Stop it with Ctrl-C and start it again, or kill a worker: you are still signed in.
-  - Sign in from a second browser, and end that session from the first.
+  - Sign up, fill the cart, and look at the receipt next to each page: it lists the store calls and their reasons.
+  - Stop the demo with Ctrl-C and start it again, or kill a worker: you are still signed in.
+  - Sign in with a second browser, and end that session from the first one.
   - See what an operator sees: curl {url}metrics
 
-STORE=redis://localhost:6379/0 (or any other store's URL) keeps the sessions elsewhere; IDLE_TIMEOUT=20 ends them after
-so many seconds without a click.
+Set STORE=redis://localhost:6379/0 (or any other store's URL) to keep the sessions elsewhere. Set IDLE_TIMEOUT=20 to end
+a session after 20 seconds without a click.
 """
 
 
 def kept_secret(file: Path) -> str:
-    """Return the secret in the file; the first start makes one, for its owner alone."""
+    """Return the secret in the file. The first start creates it, readable only by its owner."""
     file.touch(mode=0o600)
     if not file.read_text():
         file.write_text(secrets.token_urlsafe(32))
     return file.read_text()
 
 
-def emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    return folder
-
-
 def listening_socket() -> socket.socket:
-    """Listen on port 8000 of this machine, or on any that is free where that is taken."""
+    """Listen on port 8000 of this machine, or on a free port if that one is in use."""
     try:
         return socket.create_server(("127.0.0.1", 8000))
     except OSError:
@@ -51,15 +46,15 @@ def main() -> None:
     INSTANCE.mkdir(mode=0o700, exist_ok=True)
     os.environ.setdefault("SESSION_SECRET", kept_secret(INSTANCE / "secret"))
     os.environ.setdefault("STORE", f"sqlite:///{quote(str(INSTANCE))}/sessions.db")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(emptied(INSTANCE / "figures"))  # of all workers: see /metrics
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder_of_this_run(INSTANCE))  # of all workers: see /metrics
     listener = listening_socket()
     listener.set_inheritable(True)
     host, port = listener.getsockname()
     print(WELCOME.format(url=f"http://{host}:{port}/"), flush=True)  # noqa: T201
-    # Threads, because a WebSocket keeps one for as long as its page is open; Ctrl-C does not wait for it.
+    # Threads, because a WebSocket occupies one for as long as its page is open. Ctrl-C does not wait for it.
     workers = ["--workers=2", "--threads=32", "--graceful-timeout=1"]
     options = [*workers, f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
-    # In place of this process: Ctrl-C goes to gunicorn, which stops its workers.
+    # Gunicorn replaces this process, so Ctrl-C goes to gunicorn, which stops its workers.
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *options, "demo_flask.app:create_app()"])
 
 

@@ -1,4 +1,4 @@
-"""Signing up, in and out."""
+"""Signing up, in, and out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from wtforms.validators import InputRequired, Length
 
 from wsgisession.flask import login_required
 
-from .users import User
+from .guesses import Guesses
+from .users import User, Users
 
 pages = Blueprint("account", __name__)
 
@@ -56,21 +57,23 @@ def sign_up() -> str | Response:
 def sign_in() -> str | Response:
     form = SignIn()
     if form.validate_on_submit():
-        if user := current_app.extensions["users"].find(form.name.data, form.password.data):
+        user = checked(form.name.data, form.password.data)
+        if isinstance(user, User):
             return welcome(user)
-        form.password.errors = ["No account has this name and password."]
+        form.password.errors = [user or "No account has this name and password."]
     return render_template("sign_in.html", form=form)
 
 
 @pages.route("/confirm", methods=["GET", "POST"])
 @login_required(login_url="account.sign_in")
 def confirm() -> str | Response:
-    """Ask for the password again, before something that a borrowed browser must not do."""
+    """Ask for the password again, before anything that a borrowed browser must not do."""
     form = Confirm()
     if form.validate_on_submit():
-        if user := current_app.extensions["users"].find(session["name"], form.password.data):
+        user = checked(session["name"], form.password.data)
+        if isinstance(user, User):
             return welcome(user)
-        form.password.errors = ["This is not your password."]
+        form.password.errors = [user or "This is not your password."]
     return render_template("confirm.html", form=form)
 
 
@@ -80,24 +83,37 @@ def sign_out() -> Response:
     return redirect(url_for("home"), 303)
 
 
+def checked(name: str, password: str) -> User | str | None:
+    """Return the user with this name and password, or None; a sentence if there were too many wrong guesses."""
+    users: Users = current_app.extensions["users"]
+    guesses: Guesses = current_app.extensions["guesses"]
+    guess = guesses.begin(name, request.remote_addr or "")
+    if guess is None:
+        return "Too many wrong passwords. Try again in five minutes."
+    user = users.find(name, password)
+    if user is not None:
+        guesses.succeeded(name, guess)
+    return user
+
+
 def welcome(user: User) -> Response:
-    """Log the user in. The session goes on under a new ID: whoever knew the old one has nothing."""
+    """Log the user in. The session continues under a new ID, so anyone who knew the old ID has nothing."""
     before = session.handle
     session.pop("csrf_token", None)
     session.login(user.id, name=user.name, roles=user.roles, handle_before=before)
-    flash(f"Welcome, {user.name}. Your session has a new ID now; the old one is dead.")
-    return redirect(way_back(), 303)
+    flash(f"Welcome, {user.name}. Your session has a new ID, and the old one no longer works.")
+    return redirect(next_page(), 303)
 
 
-def way_back() -> str:
-    """Return where the visitor wanted to go: a page of this site, and never another one."""
+def next_page() -> str:
+    """Return the page that the visitor was going to: a page of this site, never of another one."""
     wanted = request.args.get("next", "")
     is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
     return wanted if is_ours else url_for("home")
 
 
 def fresh_login_required(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Let in who gave the password not long ago; ask others for it again."""
+    """Accept users who gave their password recently; ask the others for it again."""
 
     @wraps(view)
     @login_required(login_url="account.sign_in")

@@ -1,6 +1,6 @@
-"""The admin page: for a role, which stands in the session since the sign-in.
+"""The admin page: for users with a role, which is in the session since the sign-in.
 
-Where a role is taken away, end the user's sessions too: ``manager.revoke_user(user_id)``.
+If you take a role away from a user, end the user's sessions too: ``manager.revoke_user(user_id)``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The app: Flask as anywhere, with `FlaskSessions`.
+"""The app: an ordinary Flask app with `FlaskSessions`.
 
-Where sessions are kept (``STORE``) and what signs their cookies (``SESSION_SECRET``) come from the environment.
+The store's URL (``STORE``) and the secret (``SESSION_SECRET``) come from the environment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from wsgisession.flask import FlaskSessions
 from wsgisession.metrics import Metrics
 from wsgisession.observed import ObservedStore
 
-from . import account, admin, cart, devices, fixation, inside, live, receipt
+from . import account, admin, cart, devices, figures, fixation, inside, live, receipt
+from .guesses import Guesses
 from .users import Users
 
 HEADERS = {
@@ -32,9 +33,9 @@ HEADERS = {
 
 
 def create_app(**settings: Any) -> Flask:
-    """Make the app.
+    """Create the app.
 
-    :param settings: of its configuration, before the environment's.
+    :param settings: take precedence over the environment.
     """
     app = Flask(__name__, instance_path=str(Path(__file__).resolve().with_name("instance")))
     app.config.from_mapping(
@@ -59,14 +60,18 @@ def create_app(**settings: Any) -> Flask:
     CSRFProtect(app)
     live.socketio.init_app(app)
     app.extensions["users"] = Users(Path(app.config["USERS"]))
+    app.extensions["guesses"] = Guesses(Path(app.config["USERS"]))
     for pages in (account, cart, devices, admin, live, inside, fixation):
         app.register_blueprint(pages.pages)
     app.add_url_rule("/", "home", home)
-    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": metrics.app})  # type: ignore[method-assign]
+    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"/metrics": figures.OnlyFromThisMachine(metrics.app)}
+    )
     app.after_request(protect)
     app.after_request(receipt.append)
     app.register_error_handler(HTTPException, refuse)
     app.add_template_filter(ago)
+    app.add_template_global(has_ended)
     return app
 
 
@@ -75,8 +80,13 @@ def home() -> str:
     return render_template("home.html")
 
 
+def has_ended() -> bool:
+    """Say whether the browser sent the cookie of a session that no longer exists, to explain what happened to it."""
+    return session.is_new and "rejected" in receipt.current().events
+
+
 def protect(response: Response) -> Response:
-    """Add the headers of every response; no page stays in the browser's cache, for the next one at this machine."""
+    """Add the headers of every response. No page stays in the browser's cache for the next user of the machine."""
     response.headers.extend(HEADERS)
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
@@ -86,7 +96,7 @@ def protect(response: Response) -> Response:
 
 
 def refuse(error: HTTPException) -> tuple[str, int]:
-    """Show a form without its token, an address that is not there, a page for others, in our own words."""
+    """Show an error page with the site's own layout."""
     return render_template("refused.html", error=error), error.code or 500
 
 

@@ -16,7 +16,7 @@ pages = Blueprint("cart", __name__)
 
 @pages.get("/cart")
 def show() -> str:
-    # Whoever comes is in one of two groups, and stays there.
+    # Each visitor is in one of two groups, and stays there.
     group = session.setdefault("group", secrets.choice("AB"))
     cart = session.setdefault("cart", {"lines": {}, "history": []})
     total = sum(line["quantity"] * line["cents"] for line in cart["lines"].values())
@@ -28,12 +28,12 @@ def change() -> Response:
     item, change = request.form["item"], request.form.get("change", type=int)
     if item not in GOODS or change not in (1, -1):
         abort(400)
-    # Two requests that append to one list both do: what changes deep inside the session is noticed, and merged.
+    # Two requests that append to one list both keep their additions: nested changes are detected, and merged.
     cart = session.setdefault("cart", {"lines": {}, "history": []})
     cart["history"].append(f"{change:+} {item}")
     if "slowly" in request.form:
-        time.sleep(0.4)  # so that requests sent at once are at work at once
-    # A count depends on what stands there now: a transaction, which counts again where another request came between.
+        time.sleep(0.4)  # so that requests that are sent together also run together
+    # A count depends on the stored value, so this is a transaction: it counts again if another request interfered.
     session.transaction(lambda session: put_into(session["cart"]["lines"], item, change))
     return redirect(url_for("cart.show"), 303)
 

@@ -1,4 +1,4 @@
-"""Your devices: every browser in which the user is signed in, and the end of each."""
+"""Your devices: every browser in which the user is signed in, with a button that ends its session."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def show() -> str:
 @pages.post("/devices/end")
 @fresh_login_required
 def end() -> Response:
-    # With the user: the handle in a form is the browser's word, and could be anybody's.
+    # With the user ID: the handle comes from the browser, and could be the handle of another user's session.
     if manager().revoke(request.form["handle"], user_id=session.user_id):
-        flash("That device is signed out. It will notice at its next click.")
+        flash("That device is signed out, and will show it on its next click.")
     return redirect(url_for("devices.show"), 303)
 
 

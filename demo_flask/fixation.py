@@ -1,4 +1,4 @@
-"""Session fixation, tried on two sites: one that only notes who is signed in, and one that calls ``session.login``."""
+"""Session fixation, tried on two sites: one only stores the name of the user, and one calls ``session.login``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def attack() -> str:
 
 
 def sign_in_carelessly() -> None:
-    session["name"] = "Ada"  # under "user_id" the library would notice, and change the ID all the same
+    session["name"] = "Ada"  # not under "user_id", for which the library changes the ID
 
 
 def sign_in() -> None:
@@ -35,7 +35,7 @@ def sign_in() -> None:
 
 
 def attempt(sign_in: Callable[[], None]) -> dict[str, Any]:
-    """Plant a session in Ada's browser, let her sign in, and return what each of the two then sees."""
+    """Plant a session in Ada's browser, sign Ada in, and return what each of the two then sees."""
     site = site_with(sign_in)
     attacker, ada = site.test_client(), site.test_client()
     planted = attacker.get("/").json
@@ -45,9 +45,9 @@ def attempt(sign_in: Callable[[], None]) -> dict[str, Any]:
 
 
 def site_with(sign_in: Callable[[], None]) -> Flask:
-    """Make a site with two addresses: one tells who is there, at the other Ada signs in."""
+    """Make a site with two addresses: one shows the current user, and Ada signs in at the other."""
     site = Flask("site")
-    site.secret_key = "of a site that lives for one click"
+    site.secret_key = "the secret of a site that lives for one click"
     FlaskSessions(site, store="memory://")
 
     @site.get("/")

@@ -1,4 +1,4 @@
-"""What the library decides: requests that do one thing each to their session, and how long sessions last."""
+"""The library's decisions: requests that each do one thing to their session, and how long sessions last."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def end_and_write() -> None:
     session["number"] = 1
 
 
-# What a button does, what it says, and how it would be written.
+# For each button: the function, the label, and the code.
 ACTIONS: dict[str, tuple[Callable[[], None], str, str]] = {
     "read": (read, "Read", 'session.get("number")'),
     "change": (change, "Change", 'session["number"] += 1'),

@@ -11,7 +11,7 @@ from .receipt import manager
 
 pages = Blueprint("live", __name__)
 
-# WebSockets only: one connection stays with one worker, so that any number of workers will do.
+# WebSockets only: one connection stays with one worker, so any number of workers can run.
 socketio = SocketIO(async_mode="threading", manage_session=False, transports=["websocket"])
 
 
@@ -22,15 +22,21 @@ def show() -> str:
 
 @socketio.on("count")
 def count() -> int | None:
-    """Count one more, and answer how many that makes; None for a session that has ended since the page came.
+    """Add one and return the count; None if the session has ended since the page was loaded.
 
-    No response follows that could carry a cookie. So the session is opened by its handle, which never starts one.
+    No response follows that could carry a cookie, so the session is opened by its handle, which never starts one.
     """
     try:
         with manager().edit(session.handle) as shared:
             return shared.transaction(one_more)
     except SessionGone:
         return None
+
+
+@socketio.on("alive")
+def alive() -> bool:
+    """Say whether the session still exists. The page asks every two seconds; this does not count as activity."""
+    return session.handle is not None and manager().info(session.handle) is not None
 
 
 def one_more(session: Session) -> int:

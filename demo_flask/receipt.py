@@ -1,7 +1,7 @@
-"""What a response cost: the calls that the store was asked, what became of the session, and of its cookie.
+"""What a response cost: the store calls, and what happened to the session and to its cookie.
 
-The session is written after the page was made and before its first byte leaves. So the receipt is a piece of the page
-that is made last, when all that is known.
+The session is written after the page was rendered and before its first byte is sent. So the receipt is the last piece
+of the page, rendered when all of that is known.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from flask import Response, current_app, g, has_request_context
 
 from wsgisession import SessionEvent, SessionManager
 
-# The first of these that happened is why the response has its cookie, or has none.
+# The first of these that happened explains why the response has a cookie, or why it has none.
 REASONS = {
-    "gone": "The session was ended elsewhere while this request ran: nothing is brought back.",
-    "regenerated": "The session has a new ID, so the browser gets a new cookie. The old record is gone.",
+    "gone": "The session was ended elsewhere while this request ran, so nothing was written.",
+    "regenerated": "The session has a new ID, so the browser gets a new cookie. The old record is deleted.",
     "created": "A new session was written, so the browser gets its cookie.",
     "destroyed": "The session was ended, so the browser drops its cookie.",
-    "merged": "Another request wrote meanwhile. Both changes are in the store.",
+    "merged": "Another request wrote at the same time. Both changes are in the store.",
     "saved": "The session changed, so it was written.",
-    "touched": "The session was in use, so its idle timeout starts again.",
-    "rejected": "The cookie that came was not one of ours.",
-    "loaded": "The session was read and is as it was: nothing to write, nothing to send.",
+    "touched": "The session is in use, so its idle timeout was restarted.",
+    "rejected": "The cookie did not open a session.",
+    "loaded": "The session was read and did not change: nothing to write, nothing to send.",
 }
 
 
 @dataclass
 class Receipt:
-    """One response's bill.
+    """The cost of one response.
 
-    :param calls: the store's verbs, each with its milliseconds.
+    :param calls: the store calls, each with its milliseconds.
     :param events: what happened to the session.
     """
 
@@ -44,7 +44,7 @@ class Receipt:
 
     @property
     def reason(self) -> str:
-        return next((REASONS[name] for name in REASONS if name in self.events), "Nobody asked for the session.")
+        return next((REASONS[name] for name in REASONS if name in self.events), "The page did not use the session.")
 
 
 def manager() -> SessionManager:
@@ -54,7 +54,7 @@ def manager() -> SessionManager:
 
 
 def current() -> Receipt:
-    """Return the receipt of the request; of what happens outside requests none is kept."""
+    """Return the receipt of the request. Outside a request, nothing is kept."""
     if not has_request_context():
         return Receipt()
     if "receipt" not in g:
@@ -68,7 +68,7 @@ def note_event(event: SessionEvent) -> None:
 
 
 def append(response: Response) -> Response:
-    """Let the receipt follow the page."""
+    """Add the receipt to the end of the page."""
     if response.status_code == 200 and response.mimetype == "text/html":
         receipt, template = current(), current_app.jinja_env.get_template("receipt.html")
 
@@ -83,7 +83,7 @@ def append(response: Response) -> Response:
 
 @contextmanager
 def metered(verb: str, store: str) -> Iterator[None]:
-    """Note a call of the store on the request's receipt."""
+    """Add a store call to the request's receipt."""
     began = time.perf_counter()
     try:
         yield

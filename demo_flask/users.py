@@ -1,4 +1,4 @@
-"""The accounts: a table of their own, beside the sessions. Passwords are kept as Argon2 hashes."""
+"""The accounts, in their own table. Passwords are stored as Argon2 hashes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class User(NamedTuple):
 
 
 class Users:
-    """Who has an account.
+    """The accounts.
 
-    :param file: the database; made when it is not there.
+    :param file: the database; created if it does not exist.
     """
 
     def __init__(self, file: Path) -> None:
@@ -43,7 +43,7 @@ class Users:
             db.execute(TABLE)
 
     def add(self, name: str, password: str, roles: list[str]) -> User | None:
-        """Open an account; None where the name is taken."""
+        """Create an account; None if the name is taken."""
         row = name, self._hasher.hash(password), " ".join(roles)
         try:
             with self._open() as db:
@@ -53,7 +53,7 @@ class Users:
         return User(added.lastrowid or 0, name, roles)
 
     def find(self, name: str, password: str) -> User | None:
-        """Return whose name and password these are, or None. An unknown name takes as long as a wrong password."""
+        """Return the user with this name and password, or None. An unknown name takes as long as a wrong password."""
         with self._open() as db:
             row = db.execute("SELECT id, name, password, roles FROM users WHERE name = ?", (name,)).fetchone()
         number, name, hashed, roles = row or (0, "", self._nobodys, "")
