@@ -106,7 +106,18 @@ def test_its_commands_are_targets_of_make():
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
+ALIASES = ("valkey", "postgres:", "postgresql+")
+"""Other spellings of a scheme, which the page on stores lists."""
+
+
 def test_its_stores_are_those_that_can_be_opened():
     listed = {name.partition("://")[0]: extra for urls, _, extra in rows(PAGE, "Stores") for name in names(urls)}
-    known = {scheme: extra or "" for scheme, (_, _, extra) in stores._BUILT_IN.items() if "valkey" not in scheme}
-    assert {scheme: extra.strip("`") for scheme, extra in listed.items()} == known
+    known = {scheme: place[2] or "" for scheme, place in stores._BUILT_IN.items()}
+    spelled = {scheme: extra for scheme, extra in known.items() if not f"{scheme}:".startswith(ALIASES)}
+    assert {scheme: extra.strip("`") for scheme, extra in listed.items()} == spelled
+
+
+def test_the_page_on_stores_lists_every_other_spelling_of_a_scheme():
+    text = text_of("stores.md")
+    assert all(f"{scheme}://" in text or "valkey" in scheme for scheme in stores._BUILT_IN)
+    assert "the same with `valkey`" in text
