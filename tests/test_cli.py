@@ -281,11 +281,11 @@ def test_revoke_with_a_handle_and_a_user_says_not_both(sqlite_url):
     assert "give a HANDLE or --user ID, not both" in result.stderr
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "mongodb"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mongodb"])
 def test_init_says_what_it_created(request, kind):
     url = request.getfixturevalue(f"{kind}_url")
     first, second = run("init", url), run("init", url)
-    assert re.search(r"^created the (file|collection) ", first.output)
+    assert re.search(r"^created the (file|table|collection) ", first.output)
     assert second.output == "nothing to create: the store is ready\n"
     assert lines("init", url) == [{"created": []}]
 

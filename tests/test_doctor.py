@@ -231,10 +231,6 @@ def run(url: str, statement: str) -> None:
         connection.execute(statement)
 
 
-def test_a_missing_table_is_a_warning(postgresql_url):
-    assert re.fullmatch(r'warning: the table "\w+"."\w+" is missing: run .*', found_in(postgresql_url))
-
-
 @pytest.mark.parametrize(("column", "index"), [("expire", "expire"), ("user_id", "logins")])
 def test_a_missing_index_is_found(postgresql_url, column, index):
     table = table_of(prepared(postgresql_url))
@@ -284,11 +280,11 @@ def sessions_of(url: str) -> tuple[pymongo.MongoClient[Any], Any]:
     return client, client.get_default_database()[url.rpartition("=")[2]]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "mongodb"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mongodb"])
 def test_a_place_that_does_not_exist_is_a_problem_and_is_not_created(request, kind):
     url = request.getfixturevalue(f"{kind}_url")
     assert re.fullmatch(
-        r"problem: the (file|collection) \S+ does not exist: correct the store's URL, or run .*", found_in(url)
+        r"problem: the (file|table|collection) \S+ does not exist: correct the store's URL, or run .*", found_in(url)
     )
     with closing(open_store(url)) as store:
         assert not store.exists

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import msgspec
+
 from ..stores import Record, Store
 
 Pair = tuple[str, Record]
 
 _PAGE = 200  # sessions that are written while the next ones are read
 _PAGE_BYTES = 4 << 20
+_MICROSECONDS = 1e6  # the unit of the order of logins
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def _copy_one(handle: str, record: Record, target: Store, clock: Callable[[], fl
         return Copied(expired=1)
     # A store lets a record expire one idle timeout after its creation, so it is created at its last restart.
     restarted_at = record.expires_at - record.ttl
+    if record.user_id is not None and not record.order:  # or it would be numbered as a new login
+        record = msgspec.structs.replace(record, order=round(restarted_at * _MICROSECONDS))
     if target.create(handle, record, now=restarted_at) is not None:
         return Copied(copied=1)
     if target.load(handle, now=clock(), touch_after=None) is not None:

@@ -96,10 +96,9 @@ def of_server(is_replica: bool, is_read_only: bool, server_time: float, *, now: 
 
 def of_columns(indexed: Mapping[str, bool], *, table: str) -> Iterator[Finding]:
     """Judge which columns are there, and whether each is indexed."""
-    if not indexed:
-        cure = "run `wsgisession init URL`, unless the app's own role may create it at the first use"
-        yield Finding("warning", f"the table {table} is missing", cure)
-    elif not indexed.keys() >= _OURS:
+    if not indexed:  # the caller reports a table that does not exist
+        return
+    if not indexed.keys() >= _OURS:
         yield Finding("warning", f"the table {table} lacks columns of this store", _CURE)
     elif "login_order" not in indexed:
         fact = f"the table {table} lacks the column login_order, so that max_sessions_per_user ends the sessions that"
