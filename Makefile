@@ -16,7 +16,7 @@ PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
 	@echo 'make upstream run the test suites of Flask, Django, and others on our sessions (ARGS="flask-login --store redis")'
-	@echo 'make check    lint, format and types, and the wheel in an empty environment'
+	@echo 'make check    lint, format, types, spelling and style, and the wheel in an empty environment'
 	@echo 'make style    check the spelling and style of everything that people read'
 	@echo 'make demo     run the demonstration'
 	@echo 'make docs     build the documents into docs/_build'
@@ -29,7 +29,7 @@ test: .venv/test $(MONGODB) browser
 upstream: .venv/test
 	.venv/bin/python -m tests.upstream $(ARGS)
 
-check: .venv/check wheel
+check: .venv/check wheel style
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
