@@ -52,9 +52,9 @@ PLAN = """
     stores.redis.express stores.postgresql.express stores.mongodb.express
     stores.memory stores.sqlite.store stores.redis.store stores.postgresql.store stores.mongodb.store
     stores.redis.scripts
-    stores.postgresql.server stores.redis.wire stores.mongodb.values
+    stores.postgresql.server stores.sqlite.connections stores.redis.wire stores.mongodb.values
     stores.postgresql.causes stores.postgresql.diagnosis
-    stores.postgresql.libpq stores.postgresql.statements
+    stores.postgresql.libpq stores.postgresql.statements stores.sqlite.statements
     stores.redis.diagnosis stores.mongodb.diagnosis stores.sqlite.diagnosis
     stores.sqlite.leading stores.mongodb.failures stores.mongodb.documents stores.mongodb.url
     stores.redis.url

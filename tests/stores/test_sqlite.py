@@ -20,6 +20,8 @@ import pytest
 from tests.servers import ROOT
 from wsgisession.errors import ConfigurationError, StoreError
 from wsgisession.stores import Record, open_store
+from wsgisession.stores.sqlite import connections
+from wsgisession.stores.sqlite import statements as sql
 from wsgisession.stores.sqlite import store as sqlite
 from wsgisession.stores.sqlite.store import SQLiteStore
 from wsgisession.testing.workbench import create, in_fork, in_parallel, numbered, peek
@@ -76,11 +78,11 @@ def statements_of(store: SQLiteStore, call) -> list[str]:
     """Return the statements that SQLite ran for the call."""
     store.prepare()
     statements: list[str] = []
-    (connection,) = store._connections()._idle
+    ((connection, _),) = store._connections._pool()._idle
     connection.set_trace_callback(statements.append)
     call()
     connection.set_trace_callback(None)
-    return statements
+    return [statement for statement in statements if "busy_timeout" not in statement]
 
 
 # The file
@@ -132,14 +134,14 @@ def test_a_path_is_percent_decoded(tmp_path):
 
 def test_a_file_that_is_no_database_is_a_store_error_and_is_left_alone(store, path):
     path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreError, match="refused: file is not a database"):
+    with pytest.raises(StoreError, match="is not an intact SQLite database: .*file is not a database"):
         peek(store, "s")
     assert path.read_bytes() == b"not a database" * 1000
 
 
 def test_a_folder_that_is_missing_at_the_first_use_is_a_store_error(tmp_path):
     store = SQLiteStore(tmp_path / "missing" / "sessions.db")
-    with pytest.raises(StoreError, match="cannot be opened; see that its folder exists") as caught:
+    with pytest.raises(StoreError, match="cannot be opened: check that its folder exists") as caught:
         peek(store, "s")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     (tmp_path / "missing").mkdir()
@@ -162,7 +164,10 @@ def test_a_folder_that_is_missing_at_the_first_use_is_a_store_error(tmp_path):
         ("sqlite:////usr", r"/usr is a folder"),
         ("sqlite:///s.db?timeout=0", r"timeout='0' cannot be used"),
         ("sqlite:///s.db?synchronous=never", r"synchronous must be off, normal, full or extra, not 'never'"),
-        ("sqlite:///s.db?mode=ro", r"unknown parameter 'mode'; it takes timeout and synchronous"),
+        (
+            "sqlite:///s.db?mode=ro",
+            r"unknown parameter 'mode'; it takes timeout, synchronous, max_connections, and max_idle",
+        ),
     ],
 )
 def test_a_url_that_cannot_be_right_is_refused(url, sentence):
@@ -186,7 +191,7 @@ def test_each_verb_is_one_statement(store):
         lambda: peek(store, "s", now=NOW),
         lambda: store.load("s", now=NOW + 1, touch_after=0.05),
         lambda: store.create("t", record(), now=NOW),
-        lambda: store.replace("s", record(version=version, user_id="u"), now=NOW),
+        lambda: store.replace("s", Record(b"{}", 100.0, "u", version, order=1), now=NOW),
         lambda: store.touch("s", ttl=100, now=NOW),
         lambda: store.find_user("u", now=NOW),
         lambda: store.delete("s", now=NOW),
@@ -194,16 +199,20 @@ def test_each_verb_is_one_statement(store):
     ]
     assert [len(statements_of(store, call)) for call in calls] == [1] * len(calls)
     assert len(statements_of(store, lambda: store.load("t", now=NOW + 50, touch_after=0.05))) == 2
+    login = statements_of(store, lambda: store.create("login", record(user_id="u"), now=NOW))
+    assert [statement.split()[0] for statement in login] == ["BEGIN", "SELECT", "INSERT", "COMMIT"]
 
 
 @pytest.mark.parametrize(
     ("statement", "values", "index"),
     [
-        (sqlite._LOAD, ("s", NOW), "sqlite_autoindex_session_1 (handle=?)"),
-        (sqlite._FIND_USER, ("u", NOW), "session_user_id (user_id=?)"),
-        (sqlite._DELETE_USER, ("u", NOW, None), "session_user_id (user_id=?)"),
-        (sqlite._PURGE, (NOW, 10), "session_expires_at (expires_at<?)"),
-        (sqlite._SCAN, ("", NOW, 10), "sqlite_autoindex_session_1 (handle>?)"),
+        (sql.LOAD, ("s", NOW), "sqlite_autoindex_session_1 (handle=?)"),
+        (sql.NEXT_ORDER, ("u",), "session_logins (user_id=?)"),
+        (sql.FIND_USER, ("u", 9, "s", 10), "session_logins (user_id=? AND (login_order,handle)<(?,?))"),
+        (sql.STEP_OF_USER, (NOW, "u", 9, "s", None, 10), "session_logins (user_id=? AND (login_order,handle)<(?,?))"),
+        (sql.DELETE_USER, ("u", 9, "s", None, 10), "session_logins (user_id=? AND (login_order,handle)<(?,?))"),
+        (sql.PURGE, (NOW, 10), "session_expires_at (expires_at<?)"),
+        (sql.SCAN, ("", 10), "sqlite_autoindex_session_1 (handle>?)"),
     ],
 )
 def test_no_statement_reads_the_whole_table(store, statement, values, index):
@@ -252,7 +261,7 @@ def test_a_writer_gives_up_after_the_timeout_and_says_what_to_do(store, path):
     with closing(SQLiteStore(path, timeout=0.2)) as hasty, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
-        with pytest.raises(StoreError, match=r"was locked by another process for 0\.2 s; .* raise timeout") as caught:
+        with pytest.raises(StoreError, match=r"was locked by another process for 0\.2 s: .* raise timeout") as caught:
             hasty.delete_user("u", now=NOW)
         assert 0.15 < time.monotonic() - started < 1
         assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
@@ -291,14 +300,14 @@ def test_an_interrupted_call_leaves_no_lock_behind(store, path):
 def test_a_file_that_refuses_to_be_opened_at_once_is_tried_again(store, monkeypatch):
     """SQLite may do so, whatever its busy timeout, while another process closes its last connection to the file."""
     refusals = [sqlite3.OperationalError("database is locked")] * 3
-    run = sqlite._Connection.run
+    run = connections.Connection.run
 
     def refusing(self, *statement):
         if refusals:
             raise refusals.pop()
         return run(self, *statement)
 
-    monkeypatch.setattr(sqlite._Connection, "run", refusing)
+    monkeypatch.setattr(connections.Connection, "run", refusing)
     create(store, "s", now=NOW)
     assert refusals == []
 
@@ -352,13 +361,20 @@ def test_close_leaves_no_connection_of_any_thread(store, path):
     assert connections_to(path) == 0
 
 
-def test_a_crowd_leaves_no_more_connections_open_than_are_worth_keeping(store):
-    lent = [store._lend() for _ in range(20)]
-    for each in lent:
-        each.__enter__()
-    for each in lent:
-        each.__exit__(None, None, None)
-    assert len(store._connections()._idle) == sqlite._MOST_IDLE
+def test_a_crowd_waits_for_the_connections_of_the_process(path):
+    with closing(SQLiteStore(path, max_connections=3)) as store:
+        in_parallel(lambda number: create(store, f"s{number}", now=NOW), count=32)
+        assert 1 <= connections_to(path) <= 3
+
+
+def test_a_call_that_finds_no_connection_free_says_so(path):
+    too_few = "had all 1 connections of this process in use for 0.05 s"
+    with (
+        closing(SQLiteStore(path, timeout=0.05, max_connections=1)) as store,
+        store._lend(),
+        pytest.raises(StoreError, match=too_few),
+    ):
+        peek(store, "s", now=NOW)
 
 
 def test_a_connection_in_use_at_close_is_closed_when_it_comes_back(store, path):
@@ -428,7 +444,7 @@ def test_a_connection_in_use_at_a_fork_stays_the_parents(store):
             assert peek(store, "s", now=NOW) is None
             gc.collect()
             assert connection.in_transaction
-            assert [each.is_inherited for each in sqlite._inherited] == [True]
+            assert [each.is_inherited for each in connections._inherited] == [True]
             store.close()
 
         in_fork(child)

@@ -30,14 +30,15 @@ def of_place(path: str) -> Iterator[Finding]:
         yield Finding("problem", fact, "move it to a local disk, or take a store with a server")
 
 
-def has_table(path: str) -> bool:
+def has_table(path: str, *, timeout: float) -> bool:
     """Tell whether the file is there, with the table of sessions in it. Creates neither.
 
+    :param timeout: seconds to wait for the lock of a writer.
     :raises sqlite3.Error: if the file cannot be read.
     """
     if not os.path.exists(path):
         return False
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(path, timeout=timeout)) as connection:
         return connection.execute(_TABLE).fetchone() is not None
 
 

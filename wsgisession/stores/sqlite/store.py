@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sqlite3
-import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,56 +17,30 @@ from ..base import (
     PAGE,
     Deleted,
     Page,
-    PerProcess,
     Record,
     Store,
     StoreURL,
-    delete_each,
-    page_of,
+    WriteRefused,
+    positive,
     restart_is_due,
     seconds,
 )
 from ..findings import Finding
+from ..pool import MAX_IDLE, AllBusyError
 from . import diagnosis
+from . import statements as sql
+from .connections import Connection, Connections
 from .leading import leading
 
-_MOST_IDLE = 16
-_PATIENCE_STEP = 0.05  # seconds; a busy_timeout this near is near enough
 _PURGED_AT_ONCE = 500
-_PAUSE = 2.0  # between two such transactions, in lengths of one: SQLite keeps no queue, so that writers need a gap
+_ENDED_AT_ONCE = 250
+_PAUSE = 2.0  # after such a transaction, in lengths of one: SQLite keeps no queue, so that writers need a gap
 _SCANNED_AT_ONCE = 50
+_MOST_IN_A_PAGE = 4_000_000  # bytes; a session may have a megabyte, and a page a thousand sessions
 _VERSIONS_FROM = 2**52  # a random start, so that a version fits no later record under the same handle
+_FIRST = 2**62  # a position before all logins
 
-_SCHEMA = (
-    # The data comes last: what is before it is read and written without it.
-    "CREATE TABLE IF NOT EXISTS session (handle TEXT NOT NULL PRIMARY KEY, user_id TEXT, version INTEGER NOT NULL,"
-    " ttl REAL NOT NULL, expires_at REAL NOT NULL, data BLOB NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS session_user_id ON session (user_id) WHERE user_id IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS session_expires_at ON session (expires_at)",
-)
-_LOAD = "SELECT data, ttl, user_id, version, expires_at FROM session WHERE handle = ? AND expires_at > ?"
-_RESTART = "UPDATE session SET expires_at = ? + ttl WHERE handle = ? AND expires_at > ?"
-_CREATE = (
-    "INSERT INTO session (data, ttl, user_id, version, expires_at, handle) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (handle) DO UPDATE SET data = excluded.data, ttl = excluded.ttl, user_id = excluded.user_id,"
-    " version = excluded.version, expires_at = excluded.expires_at WHERE session.expires_at <= ?"
-)
-_REPLACE = (
-    "UPDATE session SET data = ?, ttl = ?, user_id = ?, version = version + 1, expires_at = ?"
-    " WHERE handle = ? AND version = ? AND expires_at > ?"
-)
-_TOUCH = "UPDATE session SET ttl = ?, expires_at = ? WHERE handle = ? AND expires_at > ?"
-_DELETE = "DELETE FROM session WHERE handle = ? AND expires_at > ? AND (? IS NULL OR version = ?)"
-_FIND_USER = "SELECT handle, data, ttl, user_id, version, expires_at FROM session WHERE user_id = ? AND expires_at > ?"
-_HANDLES_OF_USER = "SELECT handle FROM session WHERE user_id = ? AND expires_at > ? AND handle IS NOT ?"
-_DELETE_USER = "DELETE FROM session WHERE user_id = ? AND expires_at > ? AND handle IS NOT ?"
-_SCAN = (
-    "SELECT handle, data, ttl, user_id, version, expires_at FROM session WHERE handle > ? AND expires_at > ?"
-    " ORDER BY handle LIMIT ?"
-)
-_COUNT = "SELECT count(*) FROM session WHERE expires_at > ?"
-_COUNT_EXPIRED = "SELECT count(*) FROM session WHERE expires_at <= ?"
-_PURGE = "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at <= ? LIMIT ?)"
+_log = logging.getLogger("wsgisession")
 
 
 class SQLiteStore(Store):
@@ -76,22 +48,34 @@ class SQLiteStore(Store):
 
     The file is made at the first use. It belongs on a local disk: SQLite's locks do not work over a network.
 
-    :param timeout: how long a call waits for the lock of another writer, in seconds.
+    :param timeout: how long a call waits for the lock of another writer, or for a connection, in seconds.
     :param synchronous: when SQLite waits for the disk. ``normal`` may lose the last writes in a power cut, never in a
         crash of the application, and never harms the file; ``full`` loses none.
+    :param max_connections: how many connections each process opens at most.
+    :param max_idle: seconds after which an idle connection is closed.
     :raises ConfigurationError: for a path that is in memory or a value of ``synchronous`` that is not known.
     """
 
-    def __init__(self, path: str | os.PathLike[str], timeout: float = 5.0, *, synchronous: str = "normal") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        timeout: float = 5.0,
+        *,
+        synchronous: str = "normal",
+        max_connections: int = 16,
+        max_idle: float = MAX_IDLE,
+    ) -> None:
         name = os.fspath(path)
         if not name or name == ":memory:" or "\0" in name:
             raise ConfigurationError("an sqlite store needs the path of a file; for sessions in memory use memory://")
         if synchronous not in ("off", "normal", "full", "extra"):
             raise ConfigurationError(f"synchronous must be off, normal, full or extra, not {synchronous!r}")
         self._path = os.path.abspath(name)  # wherever the process goes later
-        self._timeout = timeout
-        self._synchronous = synchronous
-        self._connections = PerProcess(self._open)
+        self._timeout, self._max_connections = timeout, max_connections
+        self._skips = False
+        self._connections = Connections(
+            self._path, timeout=timeout, synchronous=synchronous, max_connections=max_connections, max_idle=max_idle
+        )
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path}>"
@@ -108,8 +92,11 @@ class SQLiteStore(Store):
                 " (four slashes) for an absolute path"
             )
         timeout, synchronous = url.option("timeout", 5.0, seconds), url.option("synchronous", "normal", str)
-        url.refuse_rest("timeout and synchronous")
-        store = cls(unquote(url.location[1:]), timeout, synchronous=synchronous)
+        max_connections = url.option("max_connections", 16, positive)
+        max_idle = url.option("max_idle", 60.0, seconds)
+        url.refuse_rest("timeout, synchronous, max_connections, and max_idle")
+        path = unquote(url.location[1:])
+        store = cls(path, timeout, synchronous=synchronous, max_connections=max_connections, max_idle=max_idle)
         folder = os.path.dirname(store._path)
         if not os.path.isdir(folder):
             raise ConfigurationError(f"there is no folder {folder} for the sqlite store; make it, or correct the path")
@@ -118,64 +105,96 @@ class SQLiteStore(Store):
         return store
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record: one statement, and a second one where a restart is due."""
+        """Read a record: one statement, and a second one if a restart is due."""
         with self._lend() as connection:
-            rows = connection.run(_LOAD, (handle, now)).fetchall()
-            if not rows:
+            rows = connection.run(sql.LOAD, (handle, now)).fetchall()
+        if not rows:
+            return None
+        record = Record(*rows[0])
+        if not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
+            return record
+        try:
+            if not self._change(sql.RESTART, (now, handle, now)):
                 return None
-            record = Record(*rows[0])
-            if not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
-                return record
-            if not connection.run(_RESTART, (now, handle, now)).rowcount:
-                return None
-            return Record(record.data, record.ttl, record.user_id, record.version, now + record.ttl)
+        except WriteRefused as error:
+            self._skip(error)
+            return record
+        self._skips = False
+        return Record(record.data, record.ttl, record.user_id, record.version, now + record.ttl, record.order)
 
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Store a record where there is none."""
-        new = Record(record.data, record.ttl, record.user_id, secrets.randbelow(_VERSIONS_FROM), now + record.ttl)
-        values = (new.data, new.ttl, new.user_id, new.version, new.expires_at, handle, now)
-        return new if self._change(_CREATE, values) else None
+        return self._write(sql.CREATE, handle, record, secrets.randbelow(_VERSIONS_FROM), now, now)
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Replace the record of this version."""
         if not isinstance(record.version, int):
             return None
-        new = Record(record.data, record.ttl, record.user_id, record.version + 1, now + record.ttl)
-        values = (new.data, new.ttl, new.user_id, new.expires_at, handle, record.version, now)
-        return new if self._change(_REPLACE, values) else None
+        return self._write(sql.REPLACE, handle, record, record.version + 1, now, now, record.version)
+
+    def _write(self, statement: str, handle: str, new: Record, version: int, now: float, *which: Any) -> Record | None:
+        order = 0 if new.user_id is None else new.order
+        with self._lend() as connection:
+            is_login = new.user_id is not None and not order
+            if is_login:
+                connection.run("BEGIN IMMEDIATE")
+                (order,) = connection.run(sql.NEXT_ORDER, (new.user_id,)).fetchone()
+            row = (new.data, new.ttl, new.user_id, version, now + new.ttl, order, handle)
+            changed = connection.run(statement, (*row, *which)).rowcount
+            if is_login:
+                connection.run("COMMIT")
+        return Record(new.data, new.ttl, new.user_id, version, now + new.ttl, order) if changed else None
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Restart a record with this ttl."""
-        return self._change(_TOUCH, (ttl, now + ttl, handle, now)) > 0
+        return self._change(sql.TOUCH, (ttl, now + ttl, handle, now)) > 0
 
     def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
         """Delete a record."""
-        return self._change(_DELETE, (handle, now, version, version)) > 0
+        return self._change(sql.DELETE, (handle, now, version, version)) > 0
 
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
-        """Return the records of a user."""
-        return page_of(self._select(_FIND_USER, (user_id, now)), after=after, limit=limit)
+        """Read a page of a user's records by their index, up to some megabytes."""
+        found: list[tuple[str, Record]] = []
+        read, position, size = 0, after or (_FIRST, ""), 0
+        with (
+            self._lend() as connection,
+            closing(connection.run(sql.FIND_USER, (user_id, *position, limit + 1))) as rows,
+        ):
+            for order, handle, *columns in rows:
+                if read == limit or size > _MOST_IN_A_PAGE:
+                    return Page(found, position)
+                read, position, record = read + 1, (order, handle), Record(*columns)
+                size += len(record.data)
+                if record.expires_at > now:
+                    found.append((handle, record))
+        return Page(found)
 
     def delete_user(
         self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
     ) -> Deleted:
-        """Delete the records of a user, in one transaction."""
-        if after is not None:
-            return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
-        which = (user_id, now, keep)
+        """Delete some of a user's records in one transaction, and give other writers a gap before the next one."""
+        size, which = min(limit, _ENDED_AT_ONCE), (user_id, *(after or (_FIRST, "")), keep)
+        began = time.monotonic()
         with self._lend() as connection:
             connection.run("BEGIN IMMEDIATE")
-            handles = [handle for (handle,) in connection.run(_HANDLES_OF_USER, which).fetchall()]
-            connection.run(_DELETE_USER, which)
+            rows = connection.run(sql.STEP_OF_USER, (now, *which, size + 1)).fetchall()
+            connection.run(sql.DELETE_USER, (*which, size))
             connection.run("COMMIT")
-        return Deleted(handles)
+        more = len(rows) > size
+        if more:
+            time.sleep(_PAUSE * (time.monotonic() - began))
+        return Deleted([handle for handle, is_live in rows[:size] if is_live], more)
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
-        """Iterate in the order of handles, a page at a time: no transaction is open meanwhile."""
+        """Iterate in the order of handles, a page at a time: no transaction is open in between."""
         after = ""
-        while page := self._select(_SCAN, (after, now, _SCANNED_AT_ONCE)):
-            yield from page
+        while page := self._read(sql.SCAN, (after, _SCANNED_AT_ONCE)):
             after = page[-1][0]
+            for handle, *columns in page:
+                record = Record(*columns)
+                if record.expires_at > now:
+                    yield handle, record
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
         """Remove expired records, some hundreds in a transaction, with a pause after each in which others write.
@@ -190,7 +209,7 @@ class SQLiteStore(Store):
         while limit is None or removed < limit:
             batch = _PURGED_AT_ONCE if limit is None else min(_PURGED_AT_ONCE, limit - removed)
             began = time.monotonic()
-            count = self._change(_PURGE, (now, batch))
+            count = self._change(sql.PURGE, (now, batch))
             removed += count
             if count < batch:
                 break
@@ -201,9 +220,9 @@ class SQLiteStore(Store):
     def exists(self) -> bool:
         """Whether the file exists, with the table of sessions in it."""
         try:
-            return diagnosis.has_table(self._path)
+            return diagnosis.has_table(self._path, timeout=self._timeout)
         except sqlite3.Error as error:
-            raise StoreError(f"the sqlite store {self._path} {self._failure(error)}") from error
+            raise self._failed(error) from error
 
     def missing(self) -> list[str]:
         """Return the file if it is missing, or else its table."""
@@ -214,7 +233,7 @@ class SQLiteStore(Store):
     def count(self, *, now: float, expired: bool = False) -> int | None:
         """Count by the index on the expiry."""
         with self._lend() as connection:
-            (count,) = connection.run(_COUNT_EXPIRED if expired else _COUNT, (now,)).fetchone()
+            (count,) = connection.run(sql.COUNT_EXPIRED if expired else sql.COUNT, (now,)).fetchone()
         return int(count)
 
     def prepare(self) -> None:
@@ -233,159 +252,51 @@ class SQLiteStore(Store):
 
     def close(self) -> None:
         """Close the connections of this process; those in use, as soon as they are given back."""
-        connections = self._connections.take()
-        if connections is not None:
-            connections.close_idle()
-
-    def _open(self) -> _Connections:
-        return _Connections(self._path, timeout=self._timeout, synchronous=self._synchronous)
+        self._connections.close()
 
     def _change(self, statement: str, values: tuple[Any, ...]) -> int:
         with self._lend() as connection:
             return connection.run(statement, values).rowcount
 
-    def _select(self, statement: str, values: tuple[Any, ...]) -> list[tuple[str, Record]]:
+    def _read(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._lend() as connection:
-            rows = connection.run(statement, values).fetchall()
-        return [(handle, Record(*columns)) for handle, *columns in rows]
+            return connection.run(statement, values).fetchall()
 
     @contextmanager
-    def _lend(self) -> Iterator[_Connection]:
+    def _lend(self) -> Iterator[Connection]:
         try:
-            with self._connections().lend() as connection:
+            with self._connections.lend() as connection:
                 yield connection
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"the sqlite store {self._path} {self._failure(error)}") from error
+            raise self._failed(error) from error
 
-    def _failure(self, error: Exception) -> str:
+    def _failed(self, error: Exception) -> StoreError:
         text = str(error)
+        kind = WriteRefused if "readonly" in text or "is full" in text else StoreError
+        return kind(f"the sqlite store {self._path} {self._cause(error)} ({text})")
+
+    def _cause(self, error: Exception) -> str:
+        text = str(error)
+        if isinstance(error, AllBusyError):
+            fact = f"had all {self._max_connections} connections of this process in use for {self._timeout:g} s"
+            return f"{fact}: raise max_connections in its URL"
         if "locked" in text or "busy" in text:
-            return (
-                f"was locked by another process for {self._timeout:g} s; look for a long transaction, or raise timeout"
-            )
+            fact = f"was locked by another process for {self._timeout:g} s"
+            return f"{fact}: look for a long transaction, or raise timeout in its URL"
         if isinstance(error, OSError) or "unable to open" in text:
-            return "cannot be opened; see that its folder exists and that this user may write to it"
+            return "cannot be opened: check that its folder exists and that this user may write to it"
         if "readonly" in text:
-            return "is read-only; let this user write to the file and its folder"
-        return f"refused: {text}"
+            return "is read-only: let this user write to the file and its folder"
+        if "is full" in text:
+            return "has no space left on its disk: free some, for example with `wsgisession purge URL`"
+        if "not a database" in text or "malformed" in text:
+            return "is not an intact SQLite database: correct its path, or restore or remove the file"
+        return "refused the command: see what SQLite said"
 
-
-class _Connection(sqlite3.Connection):
-    """A connection whose statements in one call wait for locks no longer than one timeout, all together."""
-
-    deadline = 0.0
-    _patience = 0.0
-
-    def run(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
-        """Execute a statement, waiting for a lock until the deadline."""
-        left = max(0.0, self.deadline - time.monotonic())
-        if abs(left - self._patience) > _PATIENCE_STEP:
-            self.execute(f"PRAGMA busy_timeout = {left * 1000:.0f}").fetchall()
-            self._patience = left
-        return self.execute(statement, values)
-
-
-class _Connections:
-    """The connections of one process, each lent to one caller at a time; as many as callers at once need."""
-
-    def __init__(self, path: str, *, timeout: float, synchronous: str) -> None:
-        self._path, self._timeout, self._synchronous = path, timeout, synchronous
-        self._idle: deque[_Connection] = deque()
-        self._process = os.getpid()
-        _create_privately(path)
-        _every.add(self)
-        weakref.finalize(self, _close_all, self._idle, self._process)
-
-    @contextmanager
-    def lend(self) -> Iterator[_Connection]:
-        """Lend a connection. One that an exception went through may be amid a transaction, and is closed."""
-        deadline = time.monotonic() + self._timeout
-        try:
-            connection = self._idle.pop()
-            connection.deadline = deadline
-        except IndexError:
-            connection = self._connect(deadline)
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        self._take_back(connection)
-
-    def close_idle(self) -> None:
-        """Close those that nobody is using. The others are closed with this object, by its finalizer."""
-        _close_all(self._idle, self._process)
-
-    @property
-    def is_inherited(self) -> bool:
-        """Whether they are of the process that this one was forked from."""
-        return self._process != os.getpid()
-
-    def _take_back(self, connection: _Connection) -> None:
-        if len(self._idle) >= _MOST_IDLE:
-            connection.close()
-        else:
-            self._idle.append(connection)
-
-    def _connect(self, deadline: float) -> _Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=0, isolation_level=None, check_same_thread=False, factory=_Connection
-        )
-        connection.deadline = deadline
-        try:
-            while not self._is_set_up(connection):
-                time.sleep(0.005)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _is_set_up(self, connection: _Connection) -> bool:
-        try:
-            for statement in ("PRAGMA journal_mode = WAL", f"PRAGMA synchronous = {self._synchronous}", *_SCHEMA):
-                connection.run(statement).fetchall()
-        except sqlite3.OperationalError as error:
-            # Refused at once, not after waiting, while another process closes its last connection to the file.
-            if "locked" not in str(error) or time.monotonic() >= connection.deadline:
-                raise
-            return False
-        return True
-
-
-def _create_privately(path: str) -> None:
-    """Create the file for its owner alone, if there is none; SQLite gives its -wal and -shm the same mode."""
-    # Exclusively, and with nobody connecting meanwhile: closing a file drops all of a process's locks on it.
-    with _creating(), suppress(FileExistsError):
-        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-def _close_all(idle: deque[_Connection], process: int) -> None:
-    while idle and process == os.getpid():
-        try:
-            idle.pop().close()
-        except IndexError:  # another thread took the last one
-            return
-
-
-_creating = PerProcess(threading.Lock)
-_every: weakref.WeakSet[_Connections] = weakref.WeakSet()
-_inherited: list[_Connections] = []
-
-
-def _before_fork() -> None:
-    # A child that opens the file while it has inherited connections to it believes that it holds their locks (SQLite,
-    # "How To Corrupt An SQLite Database File", 2.6).
-    for connections in list(_every):
-        connections.close_idle()
-
-
-def _after_fork() -> None:
-    # What a server forked without telling Python is left as it is: SQLite forbids even to close it here.
-    _inherited.extend(connections for connections in _every if connections.is_inherited)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+    def _skip(self, error: WriteRefused) -> None:
+        if not self._skips:
+            self._skips = True
+            _log.warning("skipped the restart of the idle timeout, and will until it succeeds: %s", error)
 
 
 __all__ = ["SQLiteStore"]
