@@ -4,7 +4,7 @@ nox -s tests       each Python, with the lower bounds that setup.cfg names and w
 nox -s servers     one run under each WSGI server
 nox -s types       pyright, on what apps write
 
-What follows ``--`` goes to pytest in place of the files below. The tests on MongoDB need a server, as README.md says.
+Arguments after ``--`` go to pytest instead of the files below. The MongoDB tests need a server, as README.md says.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOUCHING_OTHERS = [
     "tests/test_signing.py",
     "tests/test_wsgi.py",
 ]
-"""The tests of what rests on somebody else's package."""
+"""The tests that depend on other packages."""
 
 SERVERS = {
     "gunicorn-sync": "gunicorn",

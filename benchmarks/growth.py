@@ -2,7 +2,7 @@
 
 The store is filled by its server, with copies of one session; then a request is timed, as a multiple of a bare Flask
 request in the same round. The store in memory holds no more than it has, so that each new session takes an old one's
-place. Besides, what a session takes in Redis, by what the server says it uses.
+place. It also measures the bytes per session in Redis, according to the server.
 """
 
 from __future__ import annotations

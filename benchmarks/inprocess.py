@@ -7,7 +7,7 @@ Three figures for each library, store and scenario, each over the same app witho
 - round trips: how often the app waits for its store, counted by a relay between the two.
 - time: the median over interleaved rounds, as a share of what a bare Flask request takes in the same round.
 
-Each store is measured in a process of its own, since Django can be configured once.
+Each store is measured in its own process, because Django can be configured only once.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def cases(url: str, only: Sequence[str] = ()) -> Iterator[Case]:
 
 
 def prepared(app: App, stage: Stage, scenario: Scenario) -> Callable[[], object]:
-    """Return what asks the app, with the cookie that the scenario wants: of a session of its own."""
+    """Return a function that makes a request with the cookie that the scenario needs, of its own session."""
     environ = create_environ()
     if scenario.cookie != "none":
         stage.act = scenario.before
@@ -200,7 +200,7 @@ def child(what: str, url: str, number: int, only: Sequence[str]) -> None:
     }[what]()
     found = [(case.scenario, case.subject, case.over, figure) for case, figure in zip(all_cases, figures, strict=True)]
     print(json.dumps(found), flush=True)
-    os._exit(0)  # what pools and drivers still have to say is nobody's concern
+    os._exit(0)  # pools and drivers may still have messages, which do not matter here
 
 
 # In the process that prints the tables

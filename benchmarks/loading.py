@@ -32,7 +32,7 @@ DATA = data()
 
 
 def rows(count: int, *, per_user: int | None, ttl: float, now: float) -> Iterator[Row]:
-    """:param per_user: how many sessions in a row are one user's; None for nobody's."""
+    """:param per_user: how many sessions in a row belong to one user; None for sessions without a user."""
     for number in range(count):
         user = None if per_user is None else f"u{number // per_user}"
         yield f"{number * 2654435761 % 2**32:08x}-of-a-handle-of-43-characters-{number:07d}"[:43], user, ttl, now + ttl

@@ -1,7 +1,7 @@
 """Where the time of a request with a session in Redis goes, by module: ``python -m benchmarks.parts``.
 
-By Python's own profiler, which makes Python code look slower beside C than it is. What a module calls in C is its own;
-what other packages do is shown by the package, and the wait for the server with the socket.
+By Python's own profiler, which makes Python code look slower, compared with C, than it is. C code that a module calls
+counts for the module; what other packages do is shown by the package, and the wait for the server with the socket.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Function = tuple[str, int, str]
 
 
 def place_of(function: Function) -> str:
-    """Return the module of this library, or the package, that a function stands in."""
+    """Return the module of this library, or the package, that a function is in."""
     path = Path(function[0])
     if path.is_relative_to(PACKAGE):
         return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

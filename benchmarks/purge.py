@@ -1,6 +1,6 @@
-"""How long a purge of a million rows takes, and how long a writer beside it waits: ``python -m benchmarks.purge``.
+"""How long a purge of a million rows takes, and how long a writer waits next to it: ``python -m benchmarks.purge``.
 
-One purger, then two at once, each in a process of its own, and a writer that changes one live session again and again.
+One purger, then two at once, each in its own process, and a writer that changes one live session again and again.
 An argument is another number of rows.
 """
 

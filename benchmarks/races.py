@@ -1,7 +1,7 @@
 """What parallel requests of one session lose, here and elsewhere: ``python -m benchmarks.races``.
 
 Needs what ``make bench`` installs, and Node.js for express-session. Each library keeps its sessions in one Redis. Keys:
-48 rounds of 8 parallel requests, each of which sets a key of its own. Logouts: 100 times, a slow request that changes
+48 rounds of 8 parallel requests, each of which sets its own key. Logouts: 100 times, a slow request that changes
 the session is on its way while the session is logged out; the cookie is sent again afterwards, and should open nothing.
 """
 

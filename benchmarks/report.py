@@ -50,7 +50,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def publish(name: str, text: str, *, quick: bool = False) -> None:
     """Print a table, and put it where the document has its place, between ``<!-- name -->`` and ``<!-- end -->``.
 
-    :param quick: only print it: figures of a quick round are no documentation.
+    :param quick: only print it: figures of a quick round are not good enough for the documentation.
     """
     print(f"\n{name}\n\n{text}", flush=True)
     if quick:
@@ -63,7 +63,7 @@ def publish(name: str, text: str, *, quick: bool = False) -> None:
 
 
 def bars(name: str, panels: Mapping[str, Mapping[str, float]], unit: str) -> None:
-    """Write docs/images/performance-NAME.png: beside each other, for each panel, one bar a library."""
+    """Write docs/images/performance-NAME.png: panels next to each other, each with one bar per library."""
     plots = _pyplot()
     figure, axes = plots.subplots(1, len(panels), figsize=(3.4 * len(panels), 2.6), layout="constrained", sharey=True)
     for axis, (title, values) in zip(axes, panels.items(), strict=True):

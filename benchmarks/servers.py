@@ -68,7 +68,7 @@ def _view(act: Any) -> str:
 
 
 class Site(Server):
-    """A server with the app, asked by several clients at once, each with a session and a connection of its own."""
+    """A server with the app, asked by several clients at once, each with its own session and connection."""
 
     def start(self) -> Any:
         super().start()
@@ -102,7 +102,7 @@ class Site(Server):
         return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
     def cpu_of(self, path: str, requests: int) -> float:
-        """Return the seconds of CPU time of a request, over so many from all clients."""
+        """Return the seconds of CPU time per request, over this many requests from all clients."""
         before = self.cpu()
         with ThreadPoolExecutor(CLIENTS) as clients:
             list(clients.map(partial(self._ask_often, path, requests // CLIENTS), self.cookies))

@@ -1,6 +1,6 @@
 """What is measured: this library, its peers, and what one writes by hand, each behind the smallest adapter.
 
-A subject makes a WSGI app from a store's URL and a `Stage`, which does to the app's session what is asked of it.
+A subject makes a WSGI app from a store's URL and a `Stage`, which uses the app's session as the scenario says.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def fill(session: Any) -> None:
 
 
 def fill_with(size: int) -> Act:
-    """Return an act that stores about so many bytes, as a long cart."""
+    """Return an act that stores about this many bytes, as a long cart."""
     line = {"sku": "A-1234567", "title": "A book of some sort", "n": 2, "price": 12.5, "tags": ["new", "paper"]}
     lines = [dict(line, sku=f"A-{number:07}") for number in range(size // len(json.dumps(line)))]
     return lambda session: session.update({**DATA, "lines": lines})
 
 
 class Stage:
-    """Stands in the app where a view would be."""
+    """Takes the place of a view in the app."""
 
     act: Act | None = None
 

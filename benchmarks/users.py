@@ -1,7 +1,7 @@
 """What it costs to list a user's sessions and to end them all, among a million: ``python -m benchmarks.users``.
 
-Beside the plain way on the same Redis: a set of handles for each user, SMEMBERS, and one GET or DEL for each. Medians;
-round trips are counted at the server. An argument is another number of sessions.
+Compared with the usual code on the same Redis: a set of handles for each user, SMEMBERS, and one GET or DEL for each.
+Medians; round trips are counted at the server. An argument is another number of sessions.
 """
 
 from __future__ import annotations

@@ -24,18 +24,18 @@ _PLAIN = re.compile(r"[\w.:+/-]+", re.ASCII)
 
 
 class EventLog:
-    """Logs each event as one line of ``key=value``, and the same as attributes of the log record (``extra``)::
+    """Logs each event as one line of ``key=value``, and as attributes of the log record (``extra``)::
 
         event=revoked handle=1nzOG at=2026-01-02T03:04:05+00:00 detail="the user has more sessions than allowed"
 
     The attributes are ``session_event``, ``session_handle``, ``session_at``, ``session_reason`` and
-    ``session_detail``, None where there is none. No session ID, payload or password is ever among them.
+    ``session_detail``, or None. They never contain a session ID, session data, or a password.
 
-    What every request does (loaded, saved, merged, touched) is logged at DEBUG, what a login or logout does at INFO,
-    rejected and gone at WARNING, store_error at ERROR.
+    Events of ordinary requests (loaded, saved, merged, touched) are logged at DEBUG, logins and logouts at INFO,
+    rejected and gone at WARNING, and store_error at ERROR.
 
-    :param logger: left out: ``wsgisession.events``. What it propagates stands beside the lines of ``wsgisession``,
-        which tell the same in fewer words: give it a handler of its own, and ``propagate = False``.
+    :param logger: the default is ``wsgisession.events``. The logger ``wsgisession`` reports the same events in fewer
+        words, so give this one its own handler and set ``propagate = False``.
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
@@ -61,5 +61,5 @@ def _facts(event: SessionEvent) -> dict[str, str | None]:
 
 
 def _quoted(value: str) -> str:
-    """Return the value as it is where it is plain, else in JSON's quotes: whatever it holds, the line stays one."""
+    """Return a plain value as it is, and any other value quoted as in JSON, so that it always fits on one line."""
     return value if _PLAIN.fullmatch(value) else json.dumps(value)

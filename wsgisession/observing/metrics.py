@@ -1,4 +1,4 @@
-"""`Metrics`: figures of sessions for Prometheus. Needs prometheus_client: ``pip install 'wsgisession[metrics]'``."""
+"""`Metrics`: session metrics for Prometheus. Needs ``pip install prometheus-client`` (the extra ``metrics``)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Metrics:
-    """Counts what happens to sessions, and times the calls of their store. One for all managers of a registry::
+    """Counts session events and times store calls. Use one for all managers of a registry::
 
         metrics = Metrics()
         sessions = SessionManager(store=metrics.observed("redis://localhost"), on_event=metrics)
 
-    No label is a handle, a user or an error's text: there are as many series as kinds of events, verbs and stores.
+    No label is a handle, a user, or the text of an error, so the number of series is limited.
 
-    :param registry: where the figures are collected; left out: prometheus_client's own.
-    :ivar app: a WSGI app that shows all figures of the registry; of all workers where the environment's
-        ``PROMETHEUS_MULTIPROC_DIR`` names the directory that they share.
+    :param registry: the registry that collects the metrics; the default is prometheus_client's own.
+    :ivar app: a WSGI app that shows all metrics of the registry. If the environment variable
+        ``PROMETHEUS_MULTIPROC_DIR`` names a directory that the workers share, it shows the sum of all workers.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -60,7 +60,7 @@ class Metrics:
 
     @contextmanager
     def _call(self, verb: str, store: str) -> Iterator[None]:
-        errors = self._errors.labels(verb, store)  # there from the first call: a series that begins at 1 has no rate
+        errors = self._errors.labels(verb, store)  # at the first call, because a series that begins at 1 has no rate
         with self._seconds.labels(verb, store).time(), errors.count_exceptions(StoreError):
             yield
 

@@ -1,4 +1,4 @@
-"""`ObservedStore`: a store whose calls are watched from outside, for figures and for traces."""
+"""`ObservedStore`: a store whose calls are observed, for metrics and traces."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..stores.base import PAGE, Deleted, Page
 from ..stores.findings import Finding
 
 Observer = Callable[[str, str], AbstractContextManager[object]]
-"""Called with a verb and the kind of store ("redis"); returns what the call is made in. It must not fail."""
+"""Called with a verb and the kind of store ("redis"); returns the context manager for the call. It must not fail."""
 
 
 class ObservedStore(Store):
-    """Passes each verb on to another store, inside what the observer returns for it.
+    """Passes each call on to another store, inside the context manager that the observer returns for it.
 
-    `scan` is passed on unobserved: how long a walk takes is its caller's matter.
+    `scan` is not observed, because its duration depends on the caller.
 
-    :param store: a `Store`, an observed one too, or its URL.
+    :param store: a `Store`, which may be observed too, or a URL.
     :ivar kind: the store's class in small letters, without "Store": redis, postgresql, ...
     """
 
@@ -32,11 +32,11 @@ class ObservedStore(Store):
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Store:
-        """Raise `ConfigurationError`: what is observed is another store, and that one has the URL."""
-        raise ConfigurationError("an ObservedStore has no URL of its own: give it the URL of the store to observe")
+        """Raise `ConfigurationError`: only the observed store has a URL."""
+        raise ConfigurationError("an ObservedStore has no URL: pass it the URL of the store to observe")
 
     def __repr__(self) -> str:
-        return repr(self._store)  # in a message or on a page, what counts is where the sessions are
+        return repr(self._store)  # in a message, the place of the sessions matters
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
         """Read a record."""
@@ -102,7 +102,7 @@ class ObservedStore(Store):
         self._store.prepare()
 
     def diagnose(self, *, now: float) -> list[Finding]:
-        """Look for what is bad for sessions on the server."""
+        """Look for settings of the server that are bad for sessions."""
         with self._observer("diagnose", self.kind):
             return self._store.diagnose(now=now)
 

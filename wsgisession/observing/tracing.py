@@ -1,4 +1,4 @@
-"""`traced`: the store's calls as spans of OpenTelemetry. Needs its API: ``pip install 'wsgisession[tracing]'``."""
+"""`traced`: store calls as OpenTelemetry spans. Needs ``pip install opentelemetry-api`` (the extra ``tracing``)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .observed import ObservedStore
 
 
 def traced(store: str | Store, *, tracer: Tracer | None = None) -> Store:
-    """Return the store with a span around each call, below the request's where there is one.
+    """Return the store with a span around each call, inside the request's span if there is one.
 
-    A span says the verb and the kind of store, and of a failure the sentence of the `StoreError`: no handle, no user,
-    and nothing of what the driver said, which may quote a record.
+    A span contains the verb, the kind of store, and the message of a `StoreError`. It contains no handle, no user, and
+    nothing that the driver said, because that may quote a record.
 
     :param store: a URL or a `Store`.
-    :param tracer: left out: one of the global provider, also if that is set later.
+    :param tracer: the default is a tracer of the global provider, even if that is set later.
     :raises ConfigurationError: for a URL that `open_store` would refuse.
     """
     chosen = get_tracer("wsgisession") if tracer is None else tracer

@@ -20,7 +20,7 @@ class FakeClock:
         return self.now
 
     def advance(self, by: float | timedelta) -> None:
-        """Move on by so many seconds, or a timedelta."""
+        """Advance by this many seconds, or a timedelta."""
         self.now += by.total_seconds() if isinstance(by, timedelta) else by
 
     def __repr__(self) -> str:
