@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from inspect import signature
 from typing import Any
 
 import flask_login
 import pytest
-from flask import Flask
+from flask import Flask, session
 
 from tests.docs.pages import blocks, text_of
 from wsgisession import SessionManager
+from wsgisession.flask import FlaskSessions
 
 PAGE = "flask.md"
 SECRET = "a secret that is long enough"
@@ -78,3 +80,53 @@ def test_its_settings_are_settings():
     since_flask_31 = {"SESSION_COOKIE_PARTITIONED", "SECRET_KEY_FALLBACKS"}
     assert names - options - set(Flask("any").config) - since_flask_31 == set()
     assert {name for name in Flask("any").config if name.startswith("SESSION_")} <= names
+
+
+# The differences from Flask's cookie sessions, as the page names them.
+
+
+def lifetime_of(client: Any, path: str) -> timedelta:
+    client.get(path)
+    (found,) = client.application.extensions["wsgisession"].manager.all_sessions()
+    return found.expires_at - found.created_at
+
+
+@pytest.fixture
+def plain() -> Flask:
+    app = Flask("plain")
+    app.secret_key = SECRET
+    FlaskSessions(app, store="memory://")
+
+    @app.get("/set")
+    def set_() -> str:
+        session["n"] = {1, 2}
+        return "set"
+
+    @app.get("/keep")
+    def keep() -> str:
+        session["n"] = 1
+        session.permanent = True
+        return "kept"
+
+    app.add_url_rule("/read", "read", lambda: str(session.get("n")))
+    app.add_url_rule("/alone", "alone", lambda: "alone")
+    return app
+
+
+@pytest.mark.parametrize(("path", "days"), [("/set", 1), ("/keep", 31)])
+def test_a_session_ends_after_a_day_without_use_unless_it_is_permanent(plain, path, days):
+    lifetime = lifetime_of(plain.test_client(), path)
+    assert timedelta(days=days) * 0.94 < lifetime <= timedelta(days=days, seconds=2)
+
+
+def test_samesite_is_sent_and_a_set_comes_back_as_a_set(plain):
+    client = plain.test_client()
+    assert "SameSite=Lax" in client.get("/set").headers["Set-Cookie"]
+    assert client.get("/read").text == "{1, 2}"
+
+
+def test_a_request_that_does_not_touch_the_session_does_not_refresh_the_cookie(plain):
+    client = plain.test_client()
+    client.get("/keep")
+    assert "Set-Cookie" not in client.get("/alone").headers
+    assert "Set-Cookie" in client.get("/read").headers

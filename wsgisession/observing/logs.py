@@ -26,7 +26,7 @@ _PLAIN = re.compile(r"[\w.:+/-]+", re.ASCII)
 class EventLog:
     """Logs each event as one line of ``key=value``, and as attributes of the log record (``extra``)::
 
-        event=revoked handle=1nzOG at=2026-01-02T03:04:05+00:00 detail="the user has more sessions than allowed"
+        event=revoked handle=1A4WS1Wa... at=2026-01-02T03:04:05+00:00 detail="the user has more sessions than allowed"
 
     The attributes are ``session_event``, ``session_handle``, ``session_at``, ``session_reason`` and
     ``session_detail``, or None. They never contain a session ID, session data, or a password.
