@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import growth, inprocess, parts, report, servers
+from benchmarks import comparison, growth, inprocess, parts, report, servers
 
 ALL = {"inprocess": inprocess.main, "servers": servers.main, "growth": growth.main, "parts": parts.main}
 
@@ -20,6 +20,8 @@ def main() -> None:
     report.publish("machine", report.machine(), quick=arguments.quick)
     for name in arguments.names or ALL:
         ALL[name](quick=arguments.quick)
+    if not arguments.quick:
+        comparison.write()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import flask
 from flask import Flask
 
+from benchmarks.comparison import comparison
 from tests.docs.pages import blocks, names, rows, text_of
 from tests.servers import ROOT
 from tests.web import SECRET, Gunicorn
@@ -121,3 +122,8 @@ def test_the_page_on_stores_lists_every_other_spelling_of_a_scheme():
     text = text_of("stores.md")
     assert all(f"{scheme}://" in text or "valkey" in scheme for scheme in stores._BUILT_IN)
     assert "the same with `valkey`" in text
+
+
+def test_its_figures_are_those_of_the_measured_tables():
+    (shown,) = re.findall(r"<!-- compare -->\n\n(.*?)\n\n<!-- end -->", text_of(PAGE), re.DOTALL)
+    assert shown == comparison(), "run python -m benchmarks.comparison"
