@@ -151,8 +151,8 @@ class StoreContract(RecordPromises):
         assert len(scanned) == len(expected)
         assert dict(scanned) == expected
 
-    def test_a_scan_goes_on_while_records_come_and_go(self, store: Store) -> None:
-        """What is there from the beginning of a `scan` to its end is in it, whatever happens to others meanwhile."""
+    def test_a_scan_continues_while_records_come_and_go(self, store: Store) -> None:
+        """A record that exists during a whole `scan` is in it, whatever happens to other records."""
         for number in range(250):
             create(store, f"s{number}")
         seen = set()
@@ -164,7 +164,7 @@ class StoreContract(RecordPromises):
         assert seen >= {f"s{number}" for number in range(100, 250)}
 
     def test_purge_removes_the_expired_alone(self, store: Store) -> None:
-        """`purge` counts what it removed, or 0 where the server expires by itself; what is live stays."""
+        """`purge` counts what it removed, or 0 if the server expires records itself; live records stay."""
         for number in range(5):
             create(store, f"old{number}", record(user_id="u", ttl=5))
         live = create(store, "live", record(user_id="u"))
@@ -174,7 +174,7 @@ class StoreContract(RecordPromises):
         assert list(store.scan(now=NOW + 10)) == [("live", live)]
 
     def test_purge_stops_at_its_limit(self, store: Store) -> None:
-        """`purge` removes at most ``limit`` records; the next one goes on."""
+        """`purge` removes at most ``limit`` records; the next one continues."""
         for number in range(5):
             create(store, f"old{number}", record(ttl=5))
         removed = [store.purge(now=NOW + 10, limit=limit) for limit in (0, 2, 2, 2)]
@@ -195,7 +195,7 @@ class StoreContract(RecordPromises):
     # Life of a store
 
     def test_a_diagnosis_changes_nothing(self, store: Store) -> None:
-        """`diagnose` returns findings with a fact and a cure each, and leaves every record as it was."""
+        """`diagnose` returns findings, each with a fact and a fix, and leaves every record as it was."""
         stored = create(store, "s", record(user_id="u"))
         for finding in store.diagnose(now=NOW):
             assert finding.level in ("problem", "warning")

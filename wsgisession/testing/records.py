@@ -59,7 +59,7 @@ class RecordPromises:
 
     @pytest.mark.parametrize("epoch", [1_000_000_000.0, time.time(), NOW], ids=["past", "present", "future"])
     def test_the_clock_is_the_callers(self, store: Store, epoch: float) -> None:
-        """Whether a record is live is decided by ``now`` alone, wherever the server's own clock stands."""
+        """Whether a record is live is decided by ``now`` alone, whatever the server's own clock says."""
         stored = create(store, "s", record(user_id="u"), now=epoch)
         assert peek(store, "s", now=epoch + TTL - 1) == stored
         assert [handle for handle, _ in sessions_of(store, "u", now=epoch + TTL - 1)] == ["s"]
@@ -83,7 +83,7 @@ class RecordPromises:
         assert store.replace("s", record(version=old.version), now=LATER) is None
 
     def test_of_parallel_creators_one_wins(self, store: Store) -> None:
-        """Of sixteen parallel `create` of one handle exactly one succeeds, and its record is the one that stands."""
+        """Of sixteen parallel `create` of one handle exactly one succeeds, and its record is the stored one."""
         results = in_parallel(lambda number: store.create("s", record(numbered(number)), now=NOW))
         winners = [result for result in results if result is not None]
         assert len(winners) == 1
@@ -138,7 +138,7 @@ class RecordPromises:
         assert peek(store, "s") == second
 
     def test_of_parallel_writers_of_one_version_one_wins(self, store: Store) -> None:
-        """Of sixteen parallel `replace` of one version exactly one succeeds, and its record is the one that stands."""
+        """Of sixteen parallel `replace` of one version exactly one succeeds, and its record is the stored one."""
         version = create(store, "s").version
         results = in_parallel(lambda number: store.replace("s", record(numbered(number), version=version), now=NOW))
         winners = [result for result in results if result is not None]

@@ -81,7 +81,7 @@ class UserPromises:
         for limit in (1, 7, 20):
             assert [pair for page in _pages(store, limit) for pair in page] == expected
 
-    def test_a_walk_goes_on_while_sessions_come_and_go(self, store: Store) -> None:
+    def test_a_walk_continues_while_sessions_come_and_go(self, store: Store) -> None:
         """What is there from the first page to the last is found, also when the session before a page is deleted."""
         for number in range(12):
             create(store, f"s{number:02}", record(user_id="u"))
@@ -98,7 +98,7 @@ class UserPromises:
         assert seen == [f"s{number:02}" for number in reversed(range(12))]
 
     def test_a_page_says_where_the_next_one_begins_only_where_there_is_one(self, store: Store) -> None:
-        """The latest login alone is a page of its own; the page that reaches the end has no next one."""
+        """The latest login alone is one page; the page that reaches the end has no next one."""
         latest = [create(store, handle, record(user_id="u")) for handle in ("one", "two")][-1]
         page = store.find_user("u", now=NOW, limit=1)
         assert page.records == [("two", latest)]
@@ -108,7 +108,7 @@ class UserPromises:
     # Steps
 
     def test_delete_user_works_in_steps(self, store: Store) -> None:
-        """A step deletes at most ``limit`` sessions and says that there is more, until the index is empty."""
+        """A step deletes at most ``limit`` sessions and says that more remain, until the index is empty."""
         for number in range(7):
             create(store, f"s{number}", record(user_id="u"))
         handles: list[str] = []
@@ -149,7 +149,7 @@ class UserPromises:
         assert sorted(handles) == ["s0", "s1", "s2", "s3", "s4"]
         assert [handle for handle, _ in sessions_of(store, "u")] == ["later", "s7", "s6", "s5"]
 
-    def test_expired_sessions_are_no_obstacle(self, store: Store) -> None:
+    def test_expired_sessions_do_not_get_in_the_way(self, store: Store) -> None:
         """A page or a step may consist of expired sessions alone; those behind them are found and deleted."""
         live = create(store, "live", record(user_id="u"))
         for number in range(5):
