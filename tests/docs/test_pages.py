@@ -77,6 +77,20 @@ def test_every_page_is_in_the_table_of_contents():
     assert sorted(listed) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
 
 
+ORDER = ["start", "flask", "django", "frameworks", "migrating", "users", "timeouts", "concurrency", "security", "stores",
+         "deployment", "operating", "testing", "troubleshooting", "performance", "reference"]  # fmt: skip
+"""The reader's questions, in the order in which they come up."""
+
+
+def test_the_pages_are_in_the_order_of_the_readers_questions():
+    listed = re.findall(r"^([a-z-]+)$", text_of("index.md"), re.MULTILINE)
+    assert [page for page in listed if page in ORDER] == ORDER
+
+
+def test_the_readme_links_to_every_page_that_answers_a_question():
+    assert all(f"(docs/{page}.md)" in text_of("README.md") for page in ORDER)
+
+
 @each_page
 def test_the_install_lines_name_this_library_and_not_its_namesake_on_pypi(page):
     setup = ConfigParser()
