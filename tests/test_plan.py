@@ -18,7 +18,7 @@ PACKAGE = "wsgisession"
 
 # From the top down. A module imports only from lines below its own; what is not built yet may stand here.
 PLAN = """
-    testing
+    testing testing.pytest
     testing.clients testing.clock testing.contract
     testing.records testing.users
     testing.workbench

@@ -1,14 +1,13 @@
 """What happened to sessions, reported to the log and to the application's callables.
 
-An event never contains a payload or a secret, with one exception: with ``format="express"`` the handle is the session
-ID. Write `SessionEvent.shown` to a log or a page, not ``handle``.
+An event never contains a payload or a secret, so it may be logged.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -51,8 +50,8 @@ _LEVELS: dict[EventName, int] = {
 class SessionEvent:
     """Something that happened to a session.
 
-    :param handle: the public name of the record, or None if there is no record. With ``format="express"`` it is the
-        session ID, which is a secret: log `shown` instead.
+    :param handle: the public name of the record, or None if there is no record. With ``format="express"``, where the
+        handle is the session ID, it is the beginning of a hash of that.
     :param at: when it happened, as an aware datetime.
     :param reason: why the event is ``rejected``; None for other events. The cookie is ``malformed`` or has a
         ``bad signature``; no record has its ID (``unknown``); the ID was renewed, and the grace period is over
@@ -66,16 +65,10 @@ class SessionEvent:
     at: datetime
     reason: Reason | None = None
     detail: str | None = None
-    _shown: str = field(default="", repr=False, compare=False)
 
     def __repr__(self) -> str:
-        named = f": {self.shown}" if self.shown else ""
+        named = f": {self.handle}" if self.handle else ""
         return f"<SessionEvent {self.name}{named}{_in_parentheses(self.reason, self.detail)}>"
-
-    @property
-    def shown(self) -> str | None:
-        """What may be logged: the handle or, with ``format="express"``, a digest of it."""
-        return self._shown or self.handle
 
 
 Listener = Callable[[SessionEvent], object]
@@ -86,7 +79,7 @@ class Events:
 
     :param listeners: called with each event, in turn; an exception is logged and does not reach the request.
     :param clock: returns seconds since the epoch.
-    :param shown: returns what may be logged for a handle.
+    :param shown: returns what an event may contain for a handle.
     """
 
     def __init__(
@@ -109,7 +102,7 @@ class Events:
         at = datetime.fromtimestamp(self._clock(), timezone.utc)
         for listener in self._listeners:
             try:
-                listener(SessionEvent(name, handle, at, reason, detail, shown))
+                listener(SessionEvent(name, shown or None, at, reason, detail))
             except Exception:
                 logger.exception("the on_event callable failed at %r", name)
 

@@ -53,7 +53,7 @@ class EventLog:
 def _facts(event: SessionEvent) -> dict[str, str | None]:
     return {
         "event": event.name,
-        "handle": event.shown,
+        "handle": event.handle,
         "at": event.at.isoformat(),
         "reason": event.reason,
         "detail": event.detail,

@@ -15,8 +15,8 @@ from .observed import ObservedStore
 def traced(store: str | Store, *, tracer: Tracer | None = None) -> Store:
     """Return the store with a span around each call, inside the request's span if there is one.
 
-    A span contains the verb, the kind of store, and the message of a `StoreError`. It contains no handle, no user, and
-    nothing that the driver said, because that may quote a record.
+    A span contains the verb, the kind of store, and the message of a `StoreError`, which ends with the first line of
+    what the driver said. It contains no handle, no user, and not the driver's exception, which may quote a record.
 
     :param store: a URL or a `Store`.
     :param tracer: the default is a tracer of the global provider, even if that is set later.
