@@ -206,10 +206,8 @@ def parsed(conninfo: str, /, **parameters: str) -> ConnDict:
             f"postgresql store: unknown parameter {name!r}; it takes table, schema, timeout, max_connections, "
             "max_idle, prepare, and the connection parameters of libpq"
         )
-    if _breaks_off(conninfo):
-        raise ConfigurationError(_UNREADABLE)
     try:
-        params = conninfo_to_dict(conninfo, **parameters)
+        params = conninfo_to_dict(_readable(conninfo), **parameters)
     except psycopg.ProgrammingError:  # whose text may quote the password
         raise ConfigurationError(_UNREADABLE) from None
     if not all(port.isdigit() for port in str(params.get("port") or "0").split(",") if port):
@@ -217,10 +215,19 @@ def parsed(conninfo: str, /, **parameters: str) -> ConnDict:
     return {"fallback_application_name": "wsgisession", **_KEEPALIVE, **params, "client_encoding": "UTF8"}
 
 
-def _breaks_off(conninfo: str) -> bool:
-    """Tell whether a URL has an @ after its server: a password with an unescaped / would be taken for a database."""
-    _, is_url, location = conninfo.partition("://")
-    return bool(is_url) and "@" in location.partition("/")[2].partition("?")[0]
+def _readable(conninfo: str) -> str:
+    """Return the connection string, and a URL with the @ quoted that a password contains.
+
+    :raises ConfigurationError: if a URL has an @ after its hosts: the password contains a / that ends it.
+    """
+    scheme, is_url, location = conninfo.partition("://")
+    if not is_url:
+        return conninfo
+    authority, slash, path = location.partition("/")
+    if "@" in path.partition("?")[0]:
+        raise ConfigurationError(_UNREADABLE)
+    user, at, hosts = authority.rpartition("@")
+    return f"{scheme}://{user.replace('@', '%40')}{at}{hosts}{slash}{path}"
 
 
 def with_limits(params: ConnDict, statement_timeout: float) -> ConnDict:
