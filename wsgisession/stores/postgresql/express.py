@@ -179,9 +179,9 @@ CREATE INDEX IF NOT EXISTS {index_name(table, "sessions")} ON {name} ({user}, ex
 def _user(keys: tuple[str, ...]) -> str:
     """Return the SQL for a row's user.
 
-    PostgreSQL's functions for JSON fail for a text with NUL or a lone surrogate anywhere, and an index that failed
-    would fail Express's writes: such rows are all found under the empty text. The index has a digest of it, for it has
-    a limit of length.
+    PostgreSQL's functions for JSON fail for a text that has an escaped NUL or lone surrogate anywhere, or a character
+    that the database's encoding lacks, and an index that failed would fail Express's writes: rows with such an escape
+    are all found under the empty text. Express writes other characters as they are.
     """
     values = ", ".join(f"sess::json->>{literal(key)}" for key in keys)
-    return rf"CASE WHEN sess::text ~* '\\u(0000|d[89a-f])' THEN '' ELSE coalesce({values}) END"
+    return rf"CASE WHEN sess::text ~* '\\u(0000|0[1-9a-f]|[1-9a-f])' THEN '' ELSE coalesce({values}) END"
