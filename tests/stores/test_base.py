@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from configparser import ConfigParser
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +52,12 @@ def test_an_unknown_scheme_is_refused_with_what_is_known():
         open_store("mysql://localhost")
 
 
+@pytest.mark.parametrize(("scheme", "meant"), [("rdis", "redis"), ("sqlte", "sqlite"), ("mongo", "mongodb")])
+def test_a_misspelled_scheme_is_answered_with_the_intended_one(scheme, meant):
+    with pytest.raises(ConfigurationError, match=rf"no store is known for {scheme}://; did you mean {meant}://"):
+        open_store(f"{scheme}://localhost/x")
+
+
 @pytest.mark.parametrize(
     ("url", "driver", "extra"),
     [
@@ -58,14 +67,17 @@ def test_an_unknown_scheme_is_refused_with_what_is_known():
         ("mongodb+srv://localhost/x", "pymongo", "mongodb"),
     ],
 )
-def test_a_driver_that_is_not_installed_is_named_with_its_extra(url, driver, extra, monkeypatch):
+def test_a_driver_that_is_not_installed_is_named_with_the_requirement_of_its_extra(url, driver, extra, monkeypatch):
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    requirement = setup["options.extras_require"][extra].strip()
     for module in [
         name for name in sys.modules if name.split(".")[0] == driver or name.startswith("wsgisession.stores.")
     ]:
         if module != "wsgisession.stores.base":
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, driver, None)
-    with pytest.raises(ConfigurationError, match=rf"pip install 'wsgisession\[{extra}\]'"):
+    with pytest.raises(ConfigurationError, match=re.escape(f"pip install '{requirement}'")):
         open_store(url)
 
 

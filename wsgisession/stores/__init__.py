@@ -1,7 +1,8 @@
-"""Stores by URL: `open_store` finds the room a scheme belongs to. The only dynamic import of the package."""
+"""Stores by URL: `open_store` finds the module of a scheme. The only dynamic import of the package."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 
@@ -37,6 +38,9 @@ _BUILT_IN = {
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB,
 }
+_DRIVERS = {"redis": "redis[hiredis]>=5.2", "postgres": "psycopg[binary]>=3.2.2", "mongodb": "pymongo>=4.9"}
+"""The requirement of each extra, as in setup.cfg: installing it works however this library was installed."""
+
 _FOR_EXPRESS = {
     (f"{__name__}.memory", "MemoryStore"): (None, ""),
     (f"{__name__}.redis.store", "RedisStore"): ("redis.express", "ExpressRedisStore"),
@@ -48,7 +52,7 @@ _FOR_EXPRESS = {
 def open_store(url: str) -> Store:
     """Open the store that a URL describes. Nothing connects before the first use.
 
-    :raises ConfigurationError: for an unknown scheme or parameter, or where the store's driver is not installed.
+    :raises ConfigurationError: for an unknown scheme or parameter, or if the store's driver is not installed.
     """
     parsed = StoreURL(url)
     if parsed.scheme in _BUILT_IN:
@@ -62,9 +66,9 @@ def open_store(url: str) -> Store:
 def in_layout_of_express(store: Store, reader: Reader) -> Store:
     """Return a store on the same connections that keeps records as the stores of express-session do.
 
-    ``memory://`` is shared with nobody, and stays as it is: for tests.
+    ``memory://`` is not shared, and stays as it is, for tests.
 
-    :raises ConfigurationError: for a store whose records no store of express-session can read.
+    :raises ConfigurationError: for a store whose records no express-session store can read.
     """
     for kind in type(store).__mro__:
         if (kind.__module__, kind.__name__) in _FOR_EXPRESS:
@@ -74,7 +78,7 @@ def in_layout_of_express(store: Store, reader: Reader) -> Store:
             sibling: Store = getattr(import_module(f"{__name__}.{module}"), name)(store, reader)
             return sibling
     raise ConfigurationError(
-        'format="express" shares sessions through a store that Express has too: redis://, postgresql:// or mongodb://'
+        'format="express" needs a store that Express supports too: redis://, postgresql://, or mongodb://'
     )
 
 
@@ -85,7 +89,7 @@ def _import(module: str, name: str, extra: str | None) -> type[Store]:
         if error.name is None or error.name.startswith("wsgisession"):
             raise
         raise ConfigurationError(
-            f"the {module} store needs the package {error.name!r}: pip install 'wsgisession[{extra}]'"
+            f"the {module} store needs the package {error.name!r}: pip install '{_DRIVERS[extra or '']}'"
         ) from error
     return found
 
@@ -94,5 +98,7 @@ def _third_party(scheme: str) -> type[Store]:
     for entry_point in entry_points(group="wsgisession.stores", name=scheme):
         found: type[Store] = entry_point.load()
         return found
+    if alike := get_close_matches(scheme, _BUILT_IN, n=1):
+        raise ConfigurationError(f"no store is known for {scheme}://; did you mean {alike[0]}://?")
     known = ", ".join(sorted(f"{name}://" for name in _BUILT_IN))
     raise ConfigurationError(f"no store is known for {scheme}://; use one of {known}")
