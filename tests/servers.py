@@ -431,6 +431,7 @@ class TcpProxy:
         self.accepted = 0
         self._listener: socket.socket | None = None
         self._ended = False
+        self._frozen: set[tuple[socket.socket, socket.socket]] = set()
         self._pumps: dict[tuple[socket.socket, socket.socket], threading.Thread] = {}
 
     def start(self) -> TcpProxy:
@@ -462,6 +463,10 @@ class TcpProxy:
         for pair in list(self._pumps):
             _shut(*pair)
 
+    def freeze(self) -> None:
+        """Let nothing through on the connections that are open now, like a firewall that has forgotten them."""
+        self._frozen.update(self._pumps)
+
     def stop(self) -> None:
         self._ended = True
         self.refuse()
@@ -490,7 +495,7 @@ class TcpProxy:
         try:
             while not self._ended:
                 ready, _, _ = select.select([client, server], [], [], 0.02)
-                if self.stall:
+                if self.stall or (client, server) in self._frozen:
                     time.sleep(0.01)
                     continue
                 for end in ready:

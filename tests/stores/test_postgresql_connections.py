@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from tests import servers
 from wsgisession.errors import StoreError
 from wsgisession.stores import Record
 from wsgisession.stores.postgresql import PostgreSQLStore
@@ -126,6 +127,163 @@ def test_a_change_whose_answer_was_lost_fails_if_another_one_hides_what_became_o
         store.replace("a", record(b'{"n":2}', version=created.version), now=NOW)
     assert changed != [None]
     assert store.load("a", now=NOW, touch_after=None).data == b'{"n":3}'
+
+
+def busy(store: PostgreSQLStore, count: int) -> None:
+    """Use so many connections at once, so that they are idle afterwards."""
+    held = threading.Barrier(count)
+
+    def hold(connection, _) -> None:
+        held.wait(5)
+
+    with ThreadPoolExecutor(count) as threads:
+        for each in [threads.submit(store._server._pool().run, hold, time.monotonic() + 5) for _ in range(count)]:
+            each.result()
+    assert len(idle(store)) == count
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_idle_connections_that_a_firewall_has_forgotten_cost_no_request(opened, tcp_proxy, url, verb):
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url, timeout=1)
+    store.create("a", record(b"0"), now=NOW)
+    busy(store, 8)
+    proxy.freeze()
+    for number in range(10):
+        seen = store.load("a", now=NOW, touch_after=None) if verb == "read" else None
+        assert seen or store.create(f"b{number}", record(), now=NOW)
+    assert proxy.accepted == 9, "the first call dropped all idle connections"
+
+
+def test_a_crowd_on_forgotten_connections_loses_no_update(opened, tcp_proxy, url):
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url, timeout=2)
+    store.create("a", record(b"0"), now=NOW)
+    busy(store, 8)
+    proxy.freeze()
+
+    def increment(_: int) -> None:
+        while True:
+            seen = store.load("a", now=NOW, touch_after=0)
+            if store.replace("a", record(str(int(seen.data) + 1).encode(), version=seen.version), now=NOW):
+                return
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(increment, range(8)))
+    assert store.load("a", now=NOW, touch_after=0).data == b"8"
+
+
+@pytest.mark.parametrize("options", [{}, {"target_session_attrs": "read-write"}])
+def test_after_a_failover_behind_one_name_every_write_goes_to_the_new_primary(start_server, opened, tcp_proxy, options):
+    old, new = (start_server(servers.PostgreSQL) for _ in range(2))
+    proxy = tcp_proxy(old.url)
+    store = opened(proxy.url, schema="public", **options)
+    store.prepare()
+    opened(new.url, schema="public").prepare()
+    busy(store, 4)
+    with psycopg.connect(old.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+        until(lambda: connection.execute("SHOW default_transaction_read_only").fetchone() == ("on",))
+    proxy.target = "127.0.0.1", new.port
+    for number in range(8):
+        assert store.create(f"s{number}", record(user_id="7"), now=NOW)
+    assert len(opened(new.url, schema="public").find_user("7", now=NOW).records) == 8
+
+
+def test_where_the_server_has_no_slot_left_calls_wait_for_those_of_this_process(start_server, opened):
+    server = start_server(servers.PostgreSQL, "max_connections=6", "superuser_reserved_connections=2")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE web LOGIN; GRANT ALL ON SCHEMA public TO web")
+    store = opened(server.url.replace("postgres@", "web@"), schema="public", max_connections=10, timeout=10)
+    store.create("a", record(), now=NOW)
+    start = threading.Barrier(24)
+
+    def visit(_: int) -> None:
+        start.wait()
+        for _ in range(10):
+            assert store.load("a", now=NOW, touch_after=None)
+
+    with ThreadPoolExecutor(24) as threads:
+        list(threads.map(visit, range(24)))
+
+
+def test_a_process_without_a_connection_waits_for_a_slot_of_the_server_and_says_so_in_the_end(start_server, opened):
+    server = start_server(servers.PostgreSQL, "max_connections=3", "superuser_reserved_connections=1")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE web LOGIN; GRANT ALL ON SCHEMA public TO web")
+    url = server.url.replace("postgres@", "web@")
+    others = [psycopg.connect(url) for _ in range(2)]
+    store = opened(url, schema="public", timeout=0.5)
+    with pytest.raises(StoreError, match=r"has no connection left for this process: .*\(.*reserved.*\)"):
+        store.load("a", now=NOW, touch_after=None)
+    store = opened(url, schema="public", timeout=10)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(store.create, "a", record(), now=NOW)
+        for other in others:
+            other.close()
+        assert waiting.result(10)
+
+
+def test_serialization_failures_and_deadlocks_are_repeated(opened):
+    store = opened(options=r"-c default_transaction_isolation=serializable", timeout=20)
+    store.create("a", record(b"0"), now=NOW)
+
+    def increment(number: int) -> None:
+        store.create(f"login{number}", record(user_id="7"), now=NOW)
+        while True:
+            seen = store.load("a", now=NOW, touch_after=0)
+            if store.replace("a", record(str(int(seen.data) + 1).encode(), version=seen.version), now=NOW):
+                return
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(increment, range(40)))
+    assert store.load("a", now=NOW, touch_after=0).data == b"40"
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected])
+def test_what_goes_on_to_fail_is_repeated_no_longer_than_the_timeout(opened, monkeypatch, error):
+    store = opened(timeout=0.3)
+    store.prepare()
+    tries = []
+
+    def failing(self, *_: object) -> None:
+        tries.append(self)
+        raise error("could not serialize access")
+
+    monkeypatch.setattr("wsgisession.stores.postgresql.libpq.Connection.execute", failing)
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="could not serialize access"):
+        store.touch("a", ttl=9, now=NOW)
+    assert len(tries) > 3
+    assert time.monotonic() - began < 1
+
+
+def test_connections_have_keepalive_and_idle_ones_are_closed(opened, sql, table):
+    store = opened(application_name=table, max_idle=0.001)
+    store.prepare()
+    held = threading.Barrier(5)
+
+    def hold(connection, _) -> int:
+        held.wait(5)
+        return os.dup(connection._pgconn.socket)
+
+    with ThreadPoolExecutor(5) as threads:
+        calls = [threads.submit(store._server._pool().run, hold, time.monotonic() + 5) for _ in range(5)]
+        descriptor, *others = [call.result() for call in calls]
+    for other in others:
+        os.close(other)
+    with socket.socket(fileno=descriptor) as copy:
+        assert copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+    time.sleep(0.25)
+    store.load("a", now=NOW, touch_after=None)
+    until(
+        lambda: (
+            sql.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [table]).fetchone() == (1,)
+        )
+    )
 
 
 def test_a_lock_is_waited_for_no_longer_than_the_timeout_here_and_on_the_server(opened, sql, connect, table):
