@@ -11,11 +11,13 @@ BROWSERS = chromium chromium-browser google-chrome google-chrome-stable $(WSGISE
 
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help test upstream check style wheel docs demo bench browser clean
+.PHONY: help test long mutants upstream check style wheel docs demo bench browser clean
 
 help:
 	@echo 'make test     run the tests, on real servers that pip brings'
 	@echo 'make upstream run the test suites of Flask, Django, and others on our sessions (ARGS="flask-login --store redis")'
+	@echo 'make mutants  change the core in small ways, and show what no test notices (ARGS="wsgisession.session*")'
+	@echo 'make long     all that takes long: soak, kills, many examples, mutants, every version, and make upstream'
 	@echo 'make check    lint, format, types, spelling and style, and the wheel in an empty environment'
 	@echo 'make style    check the spelling and style of everything that people read'
 	@echo 'make demo     run the demonstration'
@@ -28,6 +30,20 @@ test: .venv/test $(MONGODB) browser
 
 upstream: .venv/test
 	.venv/bin/python -m tests.upstream $(ARGS)
+
+mutants: .venv/mutants
+	.venv/bin/python -m tests.mutants $(ARGS)
+
+# Each part runs, whatever became of the parts before it.
+long: .venv/test .venv/mutants $(MONGODB) browser
+	WSGISESSION_TEST_SECONDS=120 .venv/bin/python -m pytest -s tests/long/soak.py tests/long/kills.py; soak=$$?; \
+	WSGISESSION_TEST_SCRIPTS=20000 WSGISESSION_TEST_SEED=$$(date +%s) .venv/bin/python -m pytest -s tests/compat/test_differential.py; scripts=$$?; \
+	WSGISESSION_TEST_PROFILE=long .venv/bin/python -m pytest --timeout=3600 tests/test_merge.py tests/test_codec.py tests/test_cookies.py; examples=$$?; \
+	.venv/bin/python -m tests.mutants; mutants=$$?; \
+	.venv/bin/python -m nox; versions=$$?; \
+	$(MAKE) upstream; upstream=$$?; \
+	echo "soak and kills $$soak, scripts $$scripts, examples $$examples, mutants $$mutants, versions $$versions, upstream $$upstream (0: passed)"; \
+	test $$((soak + scripts + examples + mutants + versions + upstream)) -eq 0
 
 check: .venv/check wheel style
 	.venv/bin/ruff check

@@ -55,7 +55,7 @@ def lower_bounds() -> list[str]:
     return [line.replace(">=", "==") for lines in needed for line in lines.split() if ">=" in line]
 
 
-NOT_OF_USERS = {"all", "test", "check", "demo"}
+NOT_OF_USERS = {"all", "test", "check", "mutants", "docs", "demo", "bench"}
 """The extras of those who work on the package."""
 
 

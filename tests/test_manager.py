@@ -1319,7 +1319,7 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize("data", PLANTED, ids=repr)
+@pytest.mark.parametrize("data", PLANTED, ids=range(len(PLANTED)))
 def test_a_record_that_cannot_be_read_is_no_session(site, browser, data):
     """SECURITY 50, 51."""
     handle = planted(site, browser, data)
@@ -1328,7 +1328,7 @@ def test_a_record_that_cannot_be_read_is_no_session(site, browser, data):
     assert "undecodable" in [event.reason for event in site.told("rejected")]
 
 
-@pytest.mark.parametrize("data", PLANTED, ids=repr)
+@pytest.mark.parametrize("data", PLANTED, ids=range(len(PLANTED)))
 def test_a_record_that_cannot_be_read_can_be_ended(site, browser, data):
     """SECURITY 51: destroy works without decoding."""
     handle = planted(site, browser, data)

@@ -43,7 +43,7 @@ def test_the_oldest_python_is_the_same_everywhere():
 
 
 def test_the_extra_all_is_every_extra_of_a_user():
-    of_a_developer = {"all", "test", "check", "docs", "demo", "bench"}
+    of_a_developer = {"all", "test", "check", "mutants", "docs", "demo", "bench"}
     (named,) = re.findall(r"\[(.*)\]", EXTRAS["all"])
     assert set(named.split(",")) == set(EXTRAS) - of_a_developer
 
