@@ -78,7 +78,7 @@ browser: .venv/test
 	    echo 'No browser was found, and apt-get could not install one: the tests in a browser will be skipped.'
 
 clean:
-	rm -rf .venv .venv-mongodb .upstream .venv-old .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
+	rm -rf .venv .venv-mongodb .upstream .venv-old mutants .nox build dist docs/_build demo_flask/instance *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Express, to compare with, where npm is there.
