@@ -51,13 +51,18 @@ PLAN = """
     stores.redis stores.postgresql stores.mongodb stores.sqlite
     stores.redis.express stores.postgresql.express stores.mongodb.express
     stores.memory stores.sqlite.store stores.redis.store stores.postgresql.store stores.mongodb.store
-    stores.redis.scripts
-    stores.postgresql.server stores.sqlite.connections stores.redis.wire stores.mongodb.values
+    stores.redis.clients
+    stores.redis.single stores.redis.clustered
+    stores.redis.cluster
+    stores.redis.server
+    stores.redis.scripts stores.redis.failures stores.redis.layout
+    stores.postgresql.server stores.sqlite.connections stores.mongodb.values
     stores.postgresql.causes stores.postgresql.diagnosis
     stores.postgresql.libpq stores.postgresql.statements stores.sqlite.statements
     stores.redis.diagnosis stores.mongodb.diagnosis stores.sqlite.diagnosis
     stores.sqlite.leading stores.mongodb.failures stores.mongodb.documents stores.mongodb.url
     stores.redis.url
+    stores.redis.connection
     device
     device.options device.protocol device.tokens
     session _core.cookies _core.ids _core.codec _core.merge _core.reply _core.events _core.timeouts stores.base

@@ -23,12 +23,12 @@ import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from wsgisession.stores.redis.wire import Cluster, _Socket
 
 from tests import servers
 from wsgisession.errors import ConfigurationError, StoreError
 from wsgisession.stores import Record, open_store
 from wsgisession.stores.redis.store import RedisStore
-from wsgisession.stores.redis.wire import Cluster, _Socket
 from wsgisession.testing import SharedStoreContract
 
 NOW = 1_800_000_000.25

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError
-from .base import Deleted, Page, Reader, Record, Store, StoreURL, WriteRefused
+from .base import Deleted, Page, Reader, Record, Store, StoreURL, Unconfirmed, WriteRefused
 
 __all__ = [
     "Deleted",
@@ -16,6 +16,7 @@ __all__ = [
     "Record",
     "Store",
     "StoreURL",
+    "Unconfirmed",
     "WriteRefused",
     "in_layout_of_express",
     "open_store",

@@ -31,9 +31,9 @@ class Record(msgspec.Struct, frozen=True):
     :param user_id: whose session this is, as text for the user index; None for nobody's.
     :param version: the token of this state, chosen by the store; `Store.replace` succeeds only against it.
     :param expires_at: when the record expires unless it is restarted, in seconds since the epoch.
-    :param order: the position of this login among the user's logins: the store's own clock or counter, never a
-        worker's clock. A later login has a higher number; nobody's record, and one that was written by something
-        that keeps no order, has 0.
+    :param order: the position of this login among the user's logins, by the store's own clock and never a worker's:
+        the time in microseconds since the epoch, or one more than the user's latest. Nobody's record, and one that was
+        written by something that keeps no order, has 0.
     """
 
     data: bytes
@@ -52,6 +52,20 @@ class WriteRefused(StoreError):
 
     Only writes raise it. A write that the request can do without is skipped then; any other fails as with `StoreError`.
     """
+
+
+class Unconfirmed(StoreError):
+    """Sessions were ended, but fewer replicas confirmed it in time than the store's ``wait`` asks for.
+
+    Only `Store.delete` and `Store.delete_user` raise it, and only after they have deleted.
+
+    :ivar handles: of the records that were deleted.
+    :ivar more: as in `Deleted`.
+    """
+
+    def __init__(self, message: str, handles: list[str], *, more: bool = False) -> None:
+        super().__init__(message)
+        self.handles, self.more = handles, more
 
 
 class Page(NamedTuple):
@@ -271,6 +285,7 @@ __all__ = [
     "Record",
     "Store",
     "StoreURL",
+    "Unconfirmed",
     "WriteRefused",
     "identifier",
     "positive",

@@ -6,6 +6,7 @@ import bisect
 import heapq
 import itertools
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +38,7 @@ class MemoryStore(Store):
         # A heap. A record has an entry no later than its expiry, and may have more; a handle may have no record any
         # more. A read that extends a record leaves the heap alone: its entry moves when its time comes.
         self._due: list[tuple[float, str]] = []
-        self._numbers = itertools.count(1)  # versions, and the order of logins
+        self._versions = itertools.count(1)  # versions
         self._lock = PerProcess(threading.Lock)  # held by another thread at a fork, it would stay so in the child
 
     def __repr__(self) -> str:
@@ -172,9 +173,9 @@ class MemoryStore(Store):
         return logins[start:end][::-1], start > 0
 
     def _put(self, handle: str, record: Record, now: float) -> Record:
-        expires_at, number = now + record.ttl, next(self._numbers)
-        order = 0 if record.user_id is None else record.order or number
-        stored = Record(record.data, record.ttl, record.user_id, number, expires_at, order)
+        expires_at, version = now + record.ttl, next(self._versions)
+        order = 0 if record.user_id is None else record.order or self._next_order(record.user_id)
+        stored = Record(record.data, record.ttl, record.user_id, version, expires_at, order)
         old = self._records.get(handle)
         if old is None:
             self._make_room(now)
@@ -187,6 +188,10 @@ class MemoryStore(Store):
         self._records.move_to_end(handle)
         self._expect(handle, expires_at, before=None if old is None else old.expires_at)
         return stored
+
+    def _next_order(self, user_id: str) -> int:
+        latest, _ = self._logins[user_id][-1] if user_id in self._logins else (0, "")
+        return max(time.time_ns() // 1000, latest + 1)
 
     def _remove(self, handle: str) -> None:
         self._forget_login(handle, self._records.pop(handle))

@@ -1,28 +1,17 @@
 """Sessions in Redis or Valkey, on one server, behind Sentinels, or in a cluster: `RedisStore`.
 
-Needs Redis 6.2 or later, or any Valkey, and redis-py with hiredis; how the servers are reached is in `redis_wire`.
-
-A session is one string under ``{prefix}{handle}``: a header in ASCII, then the data. Each user has a sorted set of
-handles besides, under ``sess-user:{user}`` where the prefix is ``sess:``. Whether a record is live is for its header to
-say, by the caller's clock; that the server lets keys expire only cleans up.
-
-=========== ============================================================================================
-``S1``      the mark of this layout; a value without it is another program's, and is left alone
-13 digits   when the record expires, in milliseconds since the epoch
-8 letters   its version, random, so that a later record under the same handle has another
-digits;     its ttl in milliseconds
-digits;     the length of the user's name in bytes; nothing for nobody's
-13 digits   with a user: until when the user's set holds the handle, which is never before the record expires
-the user    of that length
-=========== ============================================================================================
+Needs Redis 6.2 or later, or any Valkey. A session is one string under ``{prefix}{handle}``, as `layout` describes. Each
+user has a sorted set of handles besides, under ``sess-user:{user}`` where the prefix is ``sess:``. Whether a record is
+live is for its header to say, by the caller's clock; that the server lets keys expire only cleans up.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Iterator
-from functools import partial
+from time import monotonic
 from typing import Any
 
 from ..base import (
@@ -33,134 +22,170 @@ from ..base import (
     Record,
     Store,
     StoreURL,
-    delete_each,
-    page_of,
+    Unconfirmed,
+    WriteRefused,
     restart_is_due,
     seconds,
 )
 from ..findings import Finding
+from . import layout
+from .clients import client_of
+from .clustered import InCluster
+from .connection import FAILURES
 from .diagnosis import diagnose
-from .scripts import CREATE, DELETE, DELETE_USER, FIND_USER, INDEX, REPLACE, RESTART
+from .failures import Call, failure
+from .server import Client, NotConfirmedError
+from .single import OnOneServer
 from .url import RedisURL
-from .wire import Call, Script, client_of
+
+logger = logging.getLogger("wsgisession")
 
 _PAGE = 50  # of records up to 1 MiB: what `scan` holds in memory at once
-_DIGITS = b"%013d"  # of a time in milliseconds
-_LAST = 10**13 - 1  # the year 2286
-_HEADER = re.compile(rb"S1(\d{13})([\w-]{8})(\d+);(\d*);")
+_PAUSE = 1.0  # seconds without a restart after one that the server refused
 
 
 class RedisStore(Store):
     """Keep each record under a key of its own, and let the server expire it.
 
-    Every verb is one command and one round trip, but in a cluster, where a user's set is on another server: the set is
-    written first and the record then, so that no failure leaves a live record out. `scan` is many commands.
+    Every verb is one command and one round trip, but a restart is a second one. In a cluster, where a user's set is on
+    another server, a login takes three: the set says the order, then comes the record, and then the set.
 
-    The server may be told to evict (``volatile-ttl`` is best), but what it evicts is gone: a session, or a user's set,
-    and with that the sessions in it from `find_user` and `delete_user`.
+    The server must not evict (``noeviction``): what it evicts is gone. If that is a user's set, `find_user` and
+    `delete_user` miss the sessions in it, until a read that restarts a session puts it into the set again.
 
-    :param url: with the parameters of the connections: ``max_connections`` (50 for each process), ``ssl`` (for
-        Sentinels and clusters), ``sentinel_username`` and ``sentinel_password``, and some of redis-py's own, such as
-        ``client_name`` and ``ssl_ca_certs``.
+    :param url: with the parameters of the connections: ``max_connections`` (50 for each process; in a cluster, to each
+        server), ``max_idle`` (60 seconds), ``ssl`` (for Sentinels and clusters), ``sentinel_username`` and
+        ``sentinel_password``, and ``client_name``, ``ssl_ca_certs``, and others by redis-py's names.
     :param prefix: stands before each handle. A user on the server needs the right to what begins with it, and to
         ``sess-user:*`` where it is ``sess:``, otherwise to the prefix followed by ``#user:*``.
     :param timeout: seconds for a whole call: waiting for a connection, connecting, asking and reading the answer.
         `scan` may take that long for each page. Looking up a name takes the system's own time.
+    :param wait: how many replicas must confirm that a session was ended, so that a failover does not bring it back.
     :raises ConfigurationError: for a URL or parameter that cannot be right.
     """
 
-    def __init__(self, url: str, *, prefix: str = "sess:", timeout: float = 2.0) -> None:
+    def __init__(self, url: str, *, prefix: str = "sess:", timeout: float = 2.0, wait: int = 0) -> None:
         parsed = RedisURL.of(StoreURL(url))
         self._server = parsed.shown
-        self._timeout = timeout
+        self._timeout, self._wait = timeout, wait
         self._prefix = prefix.encode()
         self._sets = (f"{prefix[:-1]}-user:" if prefix.endswith(":") else f"{prefix}#user:").encode()
         self._is_cluster = parsed.is_cluster
-        self._sets_in_reach = b"" if self._is_cluster else self._sets  # of a script that runs where the session is
-        self._client = PerProcess(client_of(parsed))
+        self._client: PerProcess[Client] = PerProcess(client_of(parsed))
+        kind = InCluster if parsed.is_cluster else OnOneServer
+        self._records: OnOneServer | InCluster = kind(self._client, self._prefix, self._sets, replicas=wait)
+        self._no_restart_before = 0.0
+        self._has_refused = False
 
     @classmethod
     def from_url(cls, url: StoreURL) -> RedisStore:
         """Make the store of a URL; parameters that are not its own are those of the connections."""
-        prefix = url.option("prefix", "sess:", str)
-        timeout = url.option("timeout", 2.0, seconds)
-        return cls(url.driver_url(), prefix=prefix, timeout=timeout)
+        own: dict[str, Any] = {
+            "prefix": url.option("prefix", "sess:", str),
+            "timeout": url.option("timeout", 2.0, seconds),
+            "wait": url.option("wait", 0, _replicas),
+        }
+        return cls(url.driver_url(), **own)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._server} prefix={self._prefix.decode()!r}>"
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
-        """Read a record, and where that is due restart it with a second command."""
-        time = _time(now)
-        with self._call():
-            (value,) = self._client().execute("MGET", self._key(handle))  # None where it is no string
-            record = _live_record(value, time)
-            if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
-                return record
-            reply = self._restart(handle, time)
-        if isinstance(reply, list):
-            return _record(reply[0])
-        return None if reply is None else _record(reply, restarted=time)
+        """Read a record with one command, and where that is due restart it with a second one."""
+        deadline = monotonic() + self._timeout
+        key = self._prefix + handle.encode()
+        try:
+            (value,) = self._client().execute(("MGET", key), deadline, key=key)  # None where it is no string
+        except FAILURES as error:
+            raise failure(self._server, error, seconds=self._timeout) from error
+        record = layout.live(value, layout.milliseconds(now))
+        if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
+            return record
+        return self._restarted(handle, record, now, deadline)
+
+    def _restarted(self, handle: str, record: Record, now: float, deadline: float) -> Record | None:
+        """Restart a record that was read, unless the server refuses to write at the time."""
+        if monotonic() < self._no_restart_before:
+            return record
+        try:
+            with self._call(deadline):
+                ttl = self._restart(handle, record, now, deadline)
+        except WriteRefused as error:
+            self._note_refusal(error)
+            return record
+        self._has_refused = False
+        if ttl is None:
+            return None
+        expires_at = min(layout.milliseconds(now) + round(ttl * 1000), layout.LAST) / 1000
+        return Record(record.data, ttl, record.user_id, record.version, expires_at, record.order)
+
+    def _restart(self, handle: str, record: Record, now: float, deadline: float) -> float | None:
+        ttl = self._records.restart(handle, layout.milliseconds(now), b"", deadline)
+        return None if ttl is None else ttl / 1000
 
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Set a string where there is none, or an expired record."""
-        with self._call():
-            return self._write(CREATE, handle, record, now=now)
+        new = _new(record, now)
+        with self._call() as deadline:
+            order = self._records.create(handle, new, layout.milliseconds(now), deadline)
+        return _ordered(new, order)
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Set a string where the header still has the version."""
-        with self._call():
-            return self._write(REPLACE, handle, record, str(record.version), now=now)
+        new = _new(record, now)
+        with self._call() as deadline:
+            order = self._records.replace(handle, new, str(record.version), layout.milliseconds(now), deadline)
+        return _ordered(new, order)
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Rewrite the header of a live record."""
-        with self._call():
-            return self._restart(handle, _time(now), ttl=b"%d" % _milliseconds(ttl)) is not None
+        with self._call() as deadline:
+            given = b"%d" % layout.span(ttl)
+            return self._records.restart(handle, layout.milliseconds(now), given, deadline) is not None
 
     def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
         """Delete a live record, or only one of this version, and take it out of its user's set."""
-        with self._call():
-            owner = self._delete(handle, _time(now), version="" if version is None else str(version))
-            if owner and self._is_cluster:
-                self._client().execute("ZREM", self._sets + owner[1:], handle)
-            return owner is not None
+        with self._call() as deadline:
+            try:
+                return self._delete(handle, now, version, deadline)
+            except NotConfirmedError as error:
+                raise self._unconfirmed(error, [handle]) from error
+
+    def _delete(self, handle: str, now: float, version: Any, deadline: float) -> bool:
+        wanted = "" if version is None else str(version)
+        return self._records.delete(handle, layout.milliseconds(now), wanted, deadline)
 
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
-        """Read what the user's set names, and take out what is no longer there."""
-        user, time = _text(user_id), _time(now)
-        with self._call():
-            if self._is_cluster:
-                handles = self._indexed(user, time)
-                values = self._client().get_many([self._prefix + handle for handle in handles])
-            else:
-                found = self._evaluate(FIND_USER, self._sets + user, _DIGITS % time, self._prefix, user)
-                handles, values = found[::2], found[1::2]
-        found = _live_records(handles, values, time)
-        return page_of([pair for pair in found if pair[1].user_id == user_id], after=after, limit=limit)
+        """Read a page of what the user's set contains, and take out what is no longer there."""
+        with self._call() as deadline:
+            return self._find(user_id, now, after, limit, deadline)
+
+    def _find(self, user_id: str, now: float, after: Any, limit: int, deadline: float) -> Page:
+        return self._records.find_user(layout.text(user_id), layout.milliseconds(now), after, limit, deadline)
 
     def delete_user(
         self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
     ) -> Deleted:
-        """Delete what the user's set names, in one step; in a cluster one after the other."""
-        if after is not None:
-            return delete_each(self, user_id, now=now, keep=keep, after=after, limit=limit)
-        user, time = _text(user_id), _time(now)
-        with self._call():
-            if self._is_cluster:
-                return Deleted(self._delete_each(user, time, keep=keep))
-            arguments = (_DIGITS % time, self._prefix, user, keep or "")
-            handles = self._evaluate(DELETE_USER, self._sets + user, *arguments, repeatable=False)
-        return Deleted([handle.decode() for handle in handles])
+        """Delete some of what the user's set contains, in one step; in a cluster one after the other."""
+        user, time = layout.text(user_id), layout.milliseconds(now)
+        with self._call() as deadline:
+            try:
+                return self._records.delete_user(user, time, keep or "", after, limit, deadline)
+            except NotConfirmedError as error:
+                handles, more = error.reply
+                raise self._unconfirmed(error, handles, more=more) from error
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Walk over the keys, and read a page of records at a time.
 
-        A record may come twice where the server moves its table meanwhile.
+        A record may come twice where the server moves its table in the meantime.
         """
         for keys in self._pages():
-            with self._call():
-                values = self._client().get_many(keys)
-            yield from _live_records([key[len(self._prefix) :] for key in keys], values, _time(now))
+            with self._call() as deadline:
+                values = self._records.values(keys, deadline)
+            for key, value in zip(keys, values, strict=True):
+                if record := layout.live(value, layout.milliseconds(now)):
+                    yield key[len(self._prefix) :].decode(), record
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
         """Return 0: the server expires by itself."""
@@ -171,120 +196,66 @@ class RedisStore(Store):
         if client := self._client.take():
             client.close()
 
-    def _call(self) -> Call:
-        return Call(self._server, self._timeout)
+    def diagnose(self, *, now: float) -> list[Finding]:
+        """Look at each master: its role, memory and clock, and whether the sessions are in another database."""
+        with self._call() as deadline:
+            client = self._client()
+            return [
+                each
+                for master in client.masters(deadline)
+                for each in diagnose(
+                    lambda *command, master=master: client.ask(master, command, deadline),
+                    pattern=self._pattern,
+                    now=now,
+                )
+            ]
 
-    def _key(self, handle: str) -> bytes:
-        return self._prefix + handle.encode()
+    def _call(self, deadline: float | None = None) -> Call:
+        return Call(self._server, self._timeout, deadline)
 
-    def _evaluate(self, script: Script, key: bytes, *arguments: Any, repeatable: bool = True) -> Any:
-        return self._client().evaluate(script, key, *arguments, repeatable=repeatable)
+    def _note_refusal(self, error: WriteRefused) -> None:
+        self._no_restart_before = monotonic() + _PAUSE
+        if not self._has_refused:
+            self._has_refused = True
+            logger.warning("the idle timeout of sessions is not restarted, until the server writes again: %s", error)
 
-    def _write(self, script: Script, handle: str, record: Record, *arguments: str, now: float) -> Record | None:
-        version, time, ttl = secrets.token_urlsafe(6), _time(now), _milliseconds(record.ttl)
-        expires, user = min(time + ttl, _LAST), () if record.user_id is None else (_text(record.user_id),)
-        if user and self._is_cluster:
-            self._evaluate(INDEX, self._sets + user[0], _DIGITS % time, handle, ttl)
-        value = _packed(record, version, expires=expires)
-        common = (_DIGITS % time, self._sets_in_reach, handle, value, ttl)
-        if not self._evaluate(script, self._key(handle), *common, *arguments, *user):
-            return None
-        return Record(record.data, record.ttl, record.user_id, version, expires / 1000)
-
-    def _restart(self, handle: str, time: int, *, ttl: bytes = b"") -> bytes | list[bytes] | None:
-        """Return the value as it was, alone in a list where it stays so; empty in place of it where a ttl is given."""
-        key, arguments = self._key(handle), (_DIGITS % time, self._sets_in_reach, handle, ttl)
-        reply: bytes | list[bytes] | None = self._evaluate(RESTART, key, *arguments, b"")
-        if isinstance(reply, list) and len(reply) > 1:
-            _, holder, ttl_of_set = reply
-            self._evaluate(INDEX, self._sets + holder[1:], _DIGITS % time, handle, ttl_of_set)
-            reply = self._evaluate(RESTART, key, *arguments, holder)
-        return reply
-
-    def _delete(self, handle: str, time: int, *, version: str = "", holder: bytes = b"") -> bytes | None:
-        """Return whose record it was, empty for nobody's; None where there was none."""
-        arguments = (_DIGITS % time, self._sets_in_reach, handle, version, holder)
-        owner: bytes | None = self._evaluate(DELETE, self._key(handle), *arguments, repeatable=False)
-        return owner
-
-    def _indexed(self, user: bytes, time: int) -> list[bytes]:
-        handles: list[bytes] = self._client().execute("ZRANGEBYSCORE", self._sets + user, f"({time}", "+inf")
-        return handles
-
-    def _delete_each(self, user: bytes, time: int, *, keep: str | None) -> list[str]:
-        deleted = []
-        for handle in (found.decode() for found in self._indexed(user, time)):
-            if handle != keep and self._delete(handle, time, holder=b"=" + user) is not None:
-                self._client().execute("ZREM", self._sets + user, handle)
-                deleted.append(handle)
-        return deleted
+    def _unconfirmed(self, error: NotConfirmedError, handles: list[str], *, more: bool = False) -> Unconfirmed:
+        fact = f"{self._server} has ended the session, but {error.confirmed} of {self._wait} replicas have confirmed it"
+        cure = f"within {self._timeout:g} s: see whether they run, and lower the store's wait if there are not so many"
+        return Unconfirmed(f"{fact} {cure}", handles, more=more)
 
     def _pages(self) -> Iterator[list[bytes]]:
-        pattern = self._pattern
-        with self._call():
-            masters = self._client().masters()
+        with self._call() as deadline:
+            masters = self._client().masters(deadline)
         for master in masters:
             cursor: int | None = None
             while cursor != 0:
-                with self._call():
-                    cursor, keys = self._client().scan(master, cursor or 0, pattern=pattern)
-                unique = list(dict.fromkeys(keys))
+                with self._call() as deadline:
+                    command = ("SCAN", cursor or 0, "MATCH", self._pattern, "COUNT", 500)
+                    reply, keys = self._client().ask(master, command, deadline)
+                cursor, unique = int(reply), list(dict.fromkeys(keys))
                 yield from (unique[first : first + _PAGE] for first in range(0, len(unique), _PAGE))
 
     @property
     def _pattern(self) -> bytes:
         return re.sub(rb"([*?\[\]\\])", rb"\\\1", self._prefix) + b"*"
 
-    def diagnose(self, *, now: float) -> list[Finding]:
-        """Look at each master: its role, memory and clock, and whether the sessions are in another database."""
-        with self._call():
-            client = self._client()
-            masters = [partial(client.ask, master) for master in client.masters()]
-            return [each for ask in masters for each in diagnose(ask, pattern=self._pattern, now=now)]
+
+def _new(record: Record, now: float) -> Record:
+    """Return a record as it will be stored: with a version, an expiry, and an order that can be kept."""
+    expires = min(layout.milliseconds(now) + layout.span(record.ttl), layout.LAST)
+    version, order = secrets.token_urlsafe(6), layout.order_of(record)
+    return Record(record.data, record.ttl, record.user_id, version, expires / 1000, order)
 
 
-def _time(now: float) -> int:
-    time = round(now * 1000)
-    return time if 0 <= time <= _LAST else min(max(time, 0), _LAST)
+def _ordered(new: Record, order: int | None) -> Record | None:
+    if order is None or order == new.order:
+        return None if order is None else new
+    return Record(new.data, new.ttl, new.user_id, new.version, new.expires_at, order)
 
 
-def _milliseconds(ttl: float) -> int:
-    return max(round(ttl * 1000), 1)
-
-
-def _text(user_id: str) -> bytes:
-    return user_id.encode("utf-8", "surrogatepass")
-
-
-def _packed(record: Record, version: str, *, expires: int) -> bytes:
-    ttl = _milliseconds(record.ttl)
-    head = b"S1%013d%b%d;" % (expires, version.encode(), ttl)
-    if record.user_id is None:
-        return b"%b;%b" % (head, record.data)
-    user, indexed = _text(record.user_id), min(expires + ttl, _LAST)
-    return b"%b%d;%013d%b%b" % (head, len(user), indexed, user, record.data)
-
-
-def _record(value: bytes, *, restarted: int | None = None) -> Record | None:
-    """Return what a value holds, as a restart at that time leaves it; None where it is not ours."""
-    header = _HEADER.match(value)
-    if header is None:
-        return None
-    expires, version, digits, size = header.groups()
-    start, user, ttl = header.end(), None, int(digits)
-    if size:
-        end = start + 13 + int(size)
-        user, start = value[start + 13 : end].decode("utf-8", "surrogatepass"), end
-    expires = int(expires) if restarted is None else min(restarted + ttl, _LAST)
-    return Record(value[start:], ttl / 1000, user, version.decode(), expires / 1000)
-
-
-def _live_record(value: bytes | None, time: int) -> Record | None:
-    record = None if value is None else _record(value)
-    return record if record is not None and round(record.expires_at * 1000) > time else None
-
-
-def _live_records(handles: list[bytes], values: list[bytes | None], time: int) -> Iterator[tuple[str, Record]]:
-    for handle, value in zip(handles, values, strict=True):
-        if record := _live_record(value, time):
-            yield handle.decode(), record
+def _replicas(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("give a number of replicas, or 0")
+    return value

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigurationError
-from ..base import StoreURL, positive
-
-Address = tuple[str, int]
+from ..pool import MAX_IDLE
+from ..url import StoreURL, positive, seconds
+from .connection import Address, Endpoint
 
 _Converters = Mapping[str, Callable[[str], Any]]
 
@@ -21,19 +21,20 @@ class RedisURL:
 
     :param shown: the URL without its secrets.
     :param addresses: of the server, of the Sentinels, or of some nodes of the cluster.
-    :param options: of a connection to a server, by redis-py's names and in its types.
-    :param sentinel_options: of one to a Sentinel.
-    :param max_connections: how many connections each process opens at most.
+    :param endpoint: how a connection to a server begins.
+    :param sentinel: how one to a Sentinel begins.
+    :param max_connections: how many connections each process opens at most; in a cluster, to each server.
+    :param max_idle: after how many seconds an idle connection is closed.
     :param socket: the path of a Unix socket, in place of an address.
     :param service: what the Sentinels call the servers; None where there are no Sentinels.
     """
 
     shown: str
     addresses: list[Address]
-    options: dict[str, Any] = field(repr=False)
-    sentinel_options: dict[str, Any] = field(repr=False)
+    endpoint: Endpoint = field(repr=False)
+    sentinel: Endpoint = field(repr=False)
     max_connections: int
-    is_tls: bool
+    max_idle: float
     is_cluster: bool = False
     socket: str | None = None
     service: str | None = None
@@ -73,16 +74,22 @@ def _servers(url: StoreURL) -> dict[str, Any]:
 
 def _connections(url: StoreURL) -> dict[str, Any]:
     is_tls = url.scheme in ("rediss", "valkeys") or url.option("ssl", False, _switch)
-    limit = url.option("max_connections", 50, positive)
-    tls = _taken(url, _TLS) if is_tls else {}
+    limits = {
+        "max_connections": url.option("max_connections", 50, positive),
+        "max_idle": url.option("max_idle", MAX_IDLE, seconds),
+    }
+    tls = _taken(url, _TLS) if is_tls else None
     sentinel = _taken(url, _SENTINEL) if url.scheme.endswith("+sentinel") else {}
-    user = {"username": url.username, "password": url.password, "db": _database(url)}
-    options = {**{name: value for name, value in user.items() if value}, **_taken(url, _PARAMETERS), **tls}
-    if url.scheme.endswith("+cluster") and "db" in options:
+    user: dict[str, Any] = {"username": url.username, "password": url.password, "database": _database(url)}
+    user.update({_RENAMED.get(name, name): value for name, value in _taken(url, _PARAMETERS).items()})
+    if url.scheme.endswith("+cluster") and user["database"]:
         raise ValueError("a cluster has no database but 0")
-    url.refuse_rest(", ".join(["prefix, timeout, max_connections, ssl", *_PARAMETERS, *_SENTINEL, *_TLS]))
-    sentinel_options = {**{name.removeprefix("sentinel_"): value for name, value in sentinel.items()}, **tls}
-    return {"options": options, "sentinel_options": sentinel_options, "max_connections": limit, "is_tls": is_tls}
+    url.refuse_rest(", ".join([_OWN, *_PARAMETERS, *_SENTINEL, *_TLS]))
+    return {
+        "endpoint": Endpoint(**user, tls=tls),
+        "sentinel": Endpoint(**{name.removeprefix("sentinel_"): value for name, value in sentinel.items()}, tls=tls),
+        **limits,
+    }
 
 
 def _place(url: StoreURL) -> tuple[str, str]:
@@ -124,6 +131,8 @@ def _requirement(text: str) -> str:
     return text
 
 
+_OWN = "prefix, timeout, wait, max_connections, max_idle, ssl"
+_RENAMED = {"db": "database"}
 _PARAMETERS: _Converters = {"client_name": str, "db": int, "password": str, "username": str}
 _SENTINEL: _Converters = {"sentinel_username": str, "sentinel_password": str}
 _TLS: _Converters = {
