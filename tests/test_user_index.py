@@ -96,7 +96,7 @@ class CrashingClient:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.inner, name)
-        if name not in ("execute", "evaluate", "get_many"):
+        if name not in ("execute", "evaluate", "execute_many"):
             return found
         return lambda *args, **options: self.crash.passes(lambda: found(*args, **options))
 
@@ -196,7 +196,8 @@ def crashing_store(any_store, kind, crash, monkeypatch) -> Store:
     if kind != "cluster":
         return CrashingStore(any_store, crash)
     client = any_store._client
-    monkeypatch.setattr(any_store, "_client", lambda: CrashingClient(client(), crash))
+    for owner in (any_store, any_store._records):
+        monkeypatch.setattr(owner, "_client", lambda: CrashingClient(client(), crash))
     return any_store
 
 
@@ -209,7 +210,11 @@ def test_the_index_is_the_live_sessions_whatever_happens_and_wherever_it_crashes
         for _ in range(10):
             life.go_on()
             known, listed = life.known(), life.listed()
-            assert sorted(listed, key=repr) == sorted(life.live(), key=repr), number
+            live = life.live()
+            if kind == "cluster":  # a crash may leave a session whose ID nobody knows outside of the index
+                assert known <= set(listed) <= live, number
+            else:
+                assert sorted(listed, key=repr) == sorted(live, key=repr), number
             assert known <= set(listed), number
         life.clock += 100 * IDLE
         assert life.listed() == [], number
@@ -259,7 +264,7 @@ def test_a_limit_that_cannot_be_kept_logs_nobody_out_and_is_kept_at_the_next_log
     assert [info.handle for info in site.manager.sessions_for(7)] == [last.handle]
 
 
-def test_the_index_costs_a_read_nothing_and_a_login_one_round_trip_at_most(crashing_store, crash, kind):
+def test_the_index_costs_a_read_nothing_and_a_login_two_round_trips_at_most(crashing_store, crash, kind):
     manager = SessionManager(secret=SECRET, store=crashing_store)
     browsers = [Browser(manager) for _ in range(2)]
 
@@ -272,10 +277,10 @@ def test_the_index_costs_a_read_nothing_and_a_login_one_round_trip_at_most(crash
     for browser in browsers:
         browser.put(n=1)
     plain = calls_of(browsers[0], lambda session: session.regenerate())
-    assert calls_of(browsers[1], lambda session: session.login(7)) - plain == (1 if kind == "cluster" else 0)
+    assert calls_of(browsers[1], lambda session: session.login(7)) - plain == (2 if kind == "cluster" else 0)
     for step in (dict, lambda session: session.update(n=session["n"] + 1)):
         nobody_s, a_user_s = (calls_of(browser, step) for browser in browsers)
-        assert a_user_s - nobody_s == (1 if kind == "cluster" and step is not dict else 0)
+        assert a_user_s == nobody_s
 
 
 def test_a_limit_costs_a_login_one_look_and_no_other_request_anything():

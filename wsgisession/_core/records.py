@@ -173,6 +173,8 @@ class Records:
     def try_replace(self, base: Loaded, mine: Loaded) -> Loaded | None:
         """Store my content over the base, or return None where the record has changed or ended since."""
         record = self._packed(mine, version=base.record.version)
+        if record.user_id == base.record.user_id:  # the same login of the same user
+            record = msgspec.structs.replace(record, order=base.record.order)
         stored = self._ask(self.store.replace, base.handle, record, now=self._clock())
         return None if stored is None else msgspec.structs.replace(mine, record=stored)
 

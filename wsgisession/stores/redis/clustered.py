@@ -1,8 +1,11 @@
 """Records in a cluster, where a user's set is on another server than the records that it contains.
 
-A member comes into a set only after its record, and the record of a new ID before the old one is deleted, so that
-whoever walks over a set until it is empty has met every session. Where a record is not there any more, its member
-leaves the set.
+A new record's handle comes into the set after the record, before anybody is told its ID and before the old ID's record
+is deleted. So whoever walks over a set until it is empty has met every session, and what a set contains without a
+record has ended, and leaves it. A crash in between leaves a record whose ID nobody knows.
+
+A record that goes over to another user comes into that user's set before and after, with another score: what somebody
+read in the meantime, and takes out, is only the first one.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 from ..base import Deleted, Page, Record
 from ..pool import PerProcess
 from . import layout
-from .scripts import ADD, CREATE, DELETE, ORDER, PAGE_OF_SET, REPLACE, RESTART
+from .scripts import ADD, CREATE, DELETE, ORDER, PAGE_OF_SET, REMOVE, REPLACE, RESTART
 from .server import Client, NotConfirmedError
 
 _DIGITS = b"%013d"
@@ -44,15 +47,17 @@ class InCluster:
 
     def replace(self, handle: str, new: Record, old: str, time: int, deadline: float) -> int | None:
         """Replace a record of this version, and return the order of the new one; None where there is none."""
-        ordered = self._ordered(new, time, deadline)
         user = None if new.user_id is None else layout.text(new.user_id)
+        ordered = self._ordered(new, time, deadline)
+        if user is not None and not new.order:
+            self._add(user, handle, ordered, time, deadline, before=1)
         expires = b"%d" % round(new.expires_at * 1000)
         arguments = (_DIGITS % time, b"", *_values(handle, ordered), old, b"", expires)
         reply = self._evaluate(REPLACE, self._prefix + handle.encode(), arguments, deadline)
         if reply is None:
             return None
         order, owner, is_due = reply
-        if user is not None and (is_due or new.order == 0 or owner != b"=" + user):
+        if user is not None and (is_due or not new.order or owner != b"=" + user):
             self._add(user, handle, ordered, time, deadline)
         if owner and (user is None or owner != b"=" + user):
             self._remove(owner[1:], [handle.encode()], deadline)
@@ -96,7 +101,8 @@ class InCluster:
         """Delete some of a user's records, one after the other, until the limit or the end of the time."""
         until, deleted, lost = until_of(deadline), list[str](), None
         kept = keep.encode()
-        members = [handle for handle, _ in self._members(user, after, limit + 1, deadline) if handle != kept]
+        scores = dict(self._members(user, after, limit + 1, deadline))
+        members = [handle for handle in scores if handle != kept]
         for number, handle in enumerate(members[:limit]):
             if number and monotonic() > until:
                 break
@@ -106,7 +112,10 @@ class InCluster:
                 owner, lost = error.reply, error
             if owner is not None:
                 deleted.append(handle.decode())
-            self._remove(user, [handle], deadline)
+            if owner is not None:
+                self._remove(user, [handle], deadline)
+            else:
+                self._evaluate(REMOVE, self._sets + user, (0, handle, scores[handle]), deadline)
         more = any(handle != kept for handle, _ in self._members(user, after, 2, deadline))
         if lost is not None:
             raise NotConfirmedError(lost.confirmed, Deleted(deleted, more)) from lost
@@ -129,10 +138,21 @@ class InCluster:
         return Record(new.data, new.ttl, new.user_id, new.version, new.expires_at, int(order))
 
     def _add(
-        self, user: bytes, handle: str, new: Record, time: int, deadline: float, *, is_login: bool = False
+        self,
+        user: bytes,
+        handle: str,
+        new: Record,
+        time: int,
+        deadline: float,
+        *,
+        is_login: bool = False,
+        before: int = 0,
     ) -> list[bytes]:
-        """Put a handle into a set, and return members that may have expired."""
-        arguments = (_DIGITS % time, handle, new.order, layout.span(new.ttl), int(is_login))
+        """Put a handle into a set, and return some whose records are not there any more.
+
+        :param before: how much less than the order its score is.
+        """
+        arguments = (_DIGITS % time, handle, max(new.order - before, 0), layout.span(new.ttl), int(is_login))
         some: list[bytes] = self._evaluate(ADD, self._sets + user, arguments, deadline)
         if not some:
             return []

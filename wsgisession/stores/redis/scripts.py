@@ -107,7 +107,7 @@ def _script(text: str) -> Script:
 CREATE = _script("""
 local set, handle, new, ttl, order, prefix = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local old = head_of(KEYS[1])
-if type(old) == 'table' or old ~= '' and not ours(old) then return false end
+if not ours(old) and (old ~= '' or redis.call('EXISTS', KEYS[1]) == 1) then return false end
 if is_live(old) then return version(old) == version(new) and order_of(old) end
 local is_login = set ~= '' and order == 0
 if is_login then order = next_order(set) end
@@ -228,8 +228,13 @@ return {deleted, more and 1 or 0}
 
 # For clusters, where the records of a set are elsewhere.
 
-# now. Answers with the next order of the user.
-ORDER = _script("return next_order(KEYS[1])")
+# now. Answers with the next order of the user; the number before it is not used either.
+ORDER = _script("return next_order(KEYS[1]) + 1")
+# now, handle, and the score that it has in the set if it is to be removed.
+REMOVE = _script("""
+local score = redis.call('ZSCORE', KEYS[1], ARGV[2])
+return score == ARGV[3] and redis.call('ZREM', KEYS[1], ARGV[2]) or 0
+""")
 # now, handle, order, ttl, and 1 for a login. Answers with some members, which may have expired.
 ADD = _script("""
 add(KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]))

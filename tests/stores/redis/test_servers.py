@@ -1,0 +1,206 @@
+"""What Redis servers refuse, the URLs that name them, Sentinels, and clusters."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+import redis
+
+from tests import servers
+from tests.redis_tools import NOW, record
+from wsgisession.errors import ConfigurationError, StoreError
+from wsgisession.stores import open_store
+from wsgisession.stores.base import WriteRefused
+from wsgisession.stores.redis.store import RedisStore
+
+# What the server refuses
+
+
+def test_a_server_out_of_memory_can_still_be_read(start_server, opened):
+    server = start_server(servers.Redis)
+    store = opened(server.url)
+    for handle, user in (("s", "u"), ("nobody's", None)):
+        store.create(handle, record(user_id=user), now=NOW)
+    server.call("CONFIG", "SET", "maxmemory", 1)
+    for handle in ("s", "nobody's"):
+        for passed in (10, 90):
+            found = store.load(handle, now=NOW + passed, touch_after=0)
+            assert found.expires_at == NOW + 100
+    for call in (
+        lambda: store.create("t", record(user_id="u"), now=NOW),
+        lambda: store.touch("s", ttl=5, now=NOW),
+        lambda: store.replace("nobody's", record(version=found.version), now=NOW),
+    ):
+        with pytest.raises(WriteRefused, match="out of memory: raise its maxmemory"):
+            call()
+    assert store.delete("s", now=NOW) is True
+
+
+def test_a_replica_is_read_and_not_written(start_server, opened):
+    server = start_server(servers.Redis)
+    store = opened(server.url)
+    store.create("s", record(), now=NOW)
+    server.call("REPLICAOF", "127.0.0.1", 1)
+    assert store.load("s", now=NOW + 10, touch_after=0).expires_at == NOW + 100
+    for call in (
+        lambda: store.delete("s", now=NOW),
+        lambda: store.create("t", record(), now=NOW),
+    ):
+        with pytest.raises(WriteRefused, match="is a read-only replica: name the master"):
+            call()
+    server.call("REPLICAOF", "NO", "ONE")
+    assert store.delete("s", now=NOW) is True
+
+
+def test_what_is_refused_says_what_to_do(start_server, opened):
+    server = start_server(servers.Redis, "--maxclients", "5")
+    server.call("CONFIG", "SET", "requirepass", "hush-hush")
+    place = f"127.0.0.1:{server.port}"
+    with redis.Redis(port=server.port, password="hush-hush") as client:
+        client.acl_setuser("poor", enabled=True, passwords=["+poor-pw"], commands=["+get"], keys=["nothing"])
+        urls = {
+            f"redis://{place}": "asks for a password",
+            f"redis://me:wrong-pw@{place}": "refused the user or the password",
+            f"redis://:wrong-pw@{place}": "refused the user or the password",
+            f"redis://poor:poor-pw@{place}": "forbids a command or a key",
+            f"redis://:hush-hush@{place}/99": "has no database of this number",
+        }
+        for url, words in urls.items():
+            with pytest.raises(StoreError, match=words) as caught:
+                opened(url).load("the-handle", now=NOW, touch_after=0)
+            shown = f"{caught.value}"
+            assert shown.startswith(f"redis://{place}")
+            assert not re.search("pw|hush|the-handle", shown)
+        with ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            time.sleep(0.05)
+            with pytest.raises(StoreError, match="takes no more connections"):
+                opened(f"redis://:hush-hush@{place}").load("s", now=NOW, touch_after=0)
+
+
+def test_a_server_that_has_lost_its_replicas_says_so(start_server, opened):
+    server = start_server(servers.Redis)
+    server.call("CONFIG", "SET", "min-replicas-to-write", 1)
+    with pytest.raises(WriteRefused, match=r"has too few replicas.*min-replicas-to-write \(NOREPLICAS "):
+        opened(server.url).create("s", record(), now=NOW)
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "redis://h?sokcet_timeout=1",
+            "unknown parameter 'sokcet_timeout'; it takes prefix, timeout, wait, max_connections",
+        ),
+        ("redis://h?socket_timeout=1", "unknown parameter 'socket_timeout'"),
+        ("redis://h?ssl_ca_certs=x", "unknown parameter 'ssl_ca_certs'"),
+        ("rediss://h?ssl_cert_reqs=bogus", "cannot be used"),
+        ("redis://h?timeout=0", "give a positive number"),
+        ("redis://h?max_connections=0", "give a whole number of at least 1"),
+        ("redis://h/sessions", "is no number of a database"),
+        ("redis://h:port", "cannot be used"),
+        ("redis://a,b", "several servers"),
+        ("unix://run/redis.sock", "absolute path"),
+        ("unix://", "absolute path"),
+        ("redis+cluster://", "the name of a server is missing"),
+        ("redis+cluster://a/3", "no database but 0"),
+        ("redis+sentinel://a,b", "the name of the service is missing"),
+        ("redis+sentinel:///mymaster", "the name of a server is missing"),
+        ("redis+sentinel://a/mymaster/x", "is no number of a database"),
+        ("redis+sentinel://a/mymaster?ssl=maybe", "give true or false"),
+    ],
+)
+def test_a_url_that_cannot_be_right_is_refused_at_start(url, words):
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        open_store(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://me:hush@h:7/3?client_name=app&ssl=true&ssl_ca_certs=/x",
+        "rediss://[::1]:7?ssl_ca_certs=/x",
+        "valkey://h",
+        "valkeys://h",
+        "unix://me:hush@/run/redis.sock?db=3",
+        "redis+sentinel://me:hush@a,[::1]:7/mymaster/3?sentinel_password=hush&ssl=true",
+        "valkey+sentinel://a/mymaster",
+        "redis+cluster://me:hush@a:7,b/0?ssl=1",
+        "valkey+cluster://a",
+    ],
+)
+def test_a_store_opens_without_connecting_and_hides_the_password(url):
+    store = open_store(url)
+    assert isinstance(store, RedisStore)
+    assert "hush" not in repr(store)
+    assert url.partition(":")[0] in repr(store)
+
+
+def test_a_database_is_a_namespace(start_server, opened):
+    server = start_server(servers.Redis)
+    zero, three = opened(server.url), opened(server.url.removesuffix("0") + "3")
+    zero.create("s", record(), now=NOW)
+    assert three.load("s", now=NOW, touch_after=0) is None
+
+
+def test_a_socket_of_unix_is_an_address(start_server, opened, tmp_path):
+    path = tmp_path / "s"
+    start_server(servers.Redis, "--unixsocket", str(path))
+    store = opened(f"unix://{path}")
+    store.create("s", record(), now=NOW)
+    assert store.load("s", now=NOW, touch_after=0) is not None
+
+
+# Failover
+
+
+@pytest.mark.slow
+def test_after_a_failover_the_new_master_is_found(start_server, opened):
+    sentinels = start_server(servers.RedisSentinel)
+    store = opened(sentinels.url, timeout=1)
+    store.create("s", record(), now=NOW)
+    sentinels.replica.wait_until(lambda: sentinels.replica.call("DBSIZE") == 1)
+    sentinels.master.kill()
+    with pytest.raises(StoreError):
+        store.load("s", now=NOW, touch_after=0)
+    sentinels.replica.wait_until(lambda: sentinels.master_port() == sentinels.replica.port)
+    assert store.load("s", now=NOW, touch_after=0) is not None
+    assert store.delete("s", now=NOW) is True
+
+
+@pytest.mark.slow
+def test_in_a_cluster_a_lost_master_is_a_store_error_in_time(start_server, opened):
+    cluster = start_server(servers.RedisCluster)
+    store = opened(cluster.url, timeout=0.5)
+    handles = [f"s{number}" for number in range(12)]
+    for handle in handles:
+        store.create(handle, record(user_id="u"), now=NOW)
+    lost = cluster.nodes[2]
+
+    def outcomes() -> set[str]:
+        seen = set()
+        for handle in handles:
+            started = time.monotonic()
+            try:
+                seen.add("found" if store.load(handle, now=NOW, touch_after=0) else "gone")
+            except StoreError as error:
+                seen.add(str(error).partition(" ")[2].partition(":")[0])
+            assert time.monotonic() - started < 0.7
+        return seen
+
+    assert outcomes() == {"found"}
+    lost.pause()
+    assert {"found"} < outcomes() <= {"found", "has not answered within 0.5 s", "has slots without a master"}
+    lost.resume()
+    for each in cluster.nodes:
+        each.wait_until(lambda each=each: "cluster_state:ok" in str(each.call("CLUSTER", "INFO")))
+    assert outcomes() == {"found"}
