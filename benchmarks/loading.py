@@ -10,7 +10,7 @@ import redis
 
 from wsgisession import SessionManager
 from wsgisession.stores import Record, open_store
-from wsgisession.stores.redis.store import _packed
+from wsgisession.stores.redis.layout import packed
 
 SECRET = "a secret for the benchmarks alone"
 
@@ -59,7 +59,7 @@ def load_redis(url: str, loaded: Iterator[Row]) -> None:
         pipeline = client.pipeline(transaction=False)
         for handle, user, ttl, expires_at in loaded:
             name, last = user or "", round((expires_at + ttl) * 1000)
-            value = _packed(Record(DATA, ttl, name), "A" * 8, expires=round(expires_at * 1000))
+            value = packed(Record(DATA, ttl, name, "A" * 8, expires_at))
             pipeline.set(f"sess:{handle}", value, px=round(ttl * 1000))
             pipeline.zadd(f"sess-user:{name}", {handle: last})
             pipeline.pexpire(f"sess-user:{name}", round(2 * ttl * 1000))

@@ -194,7 +194,7 @@ def test_in_a_cluster_a_lost_master_is_a_store_error_in_time(start_server, opene
                 seen.add("found" if store.load(handle, now=NOW, touch_after=0) else "gone")
             except StoreError as error:
                 seen.add(str(error).partition(" ")[2].partition(":")[0])
-            assert time.monotonic() - started < 0.7
+            assert time.monotonic() - started < 1.1
         return seen
 
     assert outcomes() == {"found"}
