@@ -26,6 +26,7 @@ from wsgisession import (
 )
 from wsgisession._core import events
 from wsgisession.flask.settings import OPTIONS as FLASK_OPTIONS
+from wsgisession.stores.pool import MAX_IDLE
 from wsgisession.testing import logged_in
 
 PAGE = "reference.md"
@@ -136,7 +137,7 @@ def test_the_settings_of_flask_are_settings_with_their_defaults():
 
 STORES = {"memory://": "memory.py", "sqlite:///": "sqlite", "redis://": "redis", "postgresql://": "postgresql",
           "mongodb://": "mongodb"}  # fmt: skip
-DEFAULTS = {"None": "the connection's", "False": "`false`", "True": "`true`"}
+DEFAULTS = {"None": "the connection's", "False": "`false`", "True": "`true`", "MAX_IDLE": str(MAX_IDLE)}
 
 
 @pytest.mark.parametrize(("url", "place"), STORES.items())
