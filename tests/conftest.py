@@ -1,8 +1,8 @@
-"""Fixtures: a server of each kind for all tests, and in it for each test a namespace of its own.
+"""Fixtures: a server of each kind for all tests, and on it a separate namespace for each test.
 
 Servers start at their first use and end with the run. One that the environment names is used instead, and left clean:
 WSGISESSION_TEST_REDIS_URL, WSGISESSION_TEST_POSTGRESQL_URL, WSGISESSION_TEST_MONGODB_URL. A test that harms a server
-starts one for itself, with `start_server`, or stands a `tcp_proxy` before it.
+starts its own, with `start_server`, or puts a `tcp_proxy` in front of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.programs import Skips
 from wsgisession.stores import Store, open_store
 
 RUN = f"wsgisession_test_{secrets.token_hex(4)}"
-"""Stands in the name of whatever this run makes on a server that others may use too."""
+"""Part of the name of everything that this run creates on a server that others may use too."""
 
 _numbers = itertools.count(1)
 
@@ -47,7 +47,7 @@ def with_options(url: str, **options: str) -> str:
 
 
 def unavailable(reason: Exception) -> NoReturn:
-    """Fail for want of a server: skipping is what a developer may ask for, and CI may not."""
+    """Fail because a server is missing. A developer may ask for a skip instead; CI may not."""
     if os.environ.get("WSGISESSION_TEST_ALLOW_SKIP") and not os.environ.get("CI"):
         raise pytest.skip.Exception(str(reason)) from None
     cure = f"{reason} (WSGISESSION_TEST_ALLOW_SKIP=1 skips its tests)"
@@ -190,4 +190,4 @@ def id_trap(trap_of_the_run: IDTrap) -> Iterator[IDTrap]:
     """Fail the test in which a session ID is logged, or named in an error."""
     trap_of_the_run.take()
     yield trap_of_the_run
-    assert trap_of_the_run.take() == [], "a session ID was told"
+    assert trap_of_the_run.take() == [], "a session ID was revealed"

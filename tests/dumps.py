@@ -1,4 +1,4 @@
-"""All that a store holds, as bytes: what somebody who stole the server's disk would read."""
+"""Everything that a store holds, as bytes: what someone who stole the server's disk would read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _texts(value: Any) -> list[bytes]:
 
 
 def _sqlite(url: StoreURL) -> bytes:
-    """The file, and the log beside it."""
+    """The file and its log."""
     file = Path(url.location[1:])
     return b"\n".join(path.read_bytes() for path in sorted(file.parent.glob(f"{file.name}*")))
 

@@ -13,7 +13,7 @@ class PassingStore(Store):
 
     @classmethod
     def from_url(cls, url: Any) -> PassingStore:
-        raise TypeError("it stands before a store, and has no URL")
+        raise TypeError("it wraps a store, and has no URL")
 
     def load(self, handle, **options):
         return self.inner.load(handle, **options)

@@ -160,7 +160,7 @@ class Server:
 
 
 class GivenServer:
-    """A server that somebody else runs: named by a URL, neither started nor stopped here."""
+    """A server that someone else runs: named by a URL, neither started nor stopped here."""
 
     def __init__(self, url: str) -> None:
         self.url = url

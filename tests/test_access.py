@@ -1,4 +1,4 @@
-"""Who may pass, and what the others are told."""
+"""Which visitors are let through, and the responses for the others."""
 
 from __future__ import annotations
 

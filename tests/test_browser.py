@@ -71,7 +71,7 @@ def sign_in(page: Page, name: str) -> None:
 
 
 def sign_out(page: Page) -> None:
-    """Sign out; the browser has no cookie any more when it asks for the next page."""
+    """Sign out; the browser no longer has a cookie when it loads the next page."""
     with page.expect_request(lambda request: request.method == "GET" and request.url.count("/") == 3) as home:
         page.get_by_role("button", name="Sign out").click()
     expect(heading(page)).to_have_text("Hello, stranger")
@@ -91,7 +91,7 @@ def cookie_of(context: BrowserContext) -> Any:
     return cookie
 
 
-# What the pages show.
+# The pages.
 
 
 def test_two_tabs_add_to_one_cart_at_once_and_nothing_is_lost(visit):
@@ -264,7 +264,7 @@ def test_pages_fit_a_phone_and_load_nothing_from_other_hosts(visit, demo):
     assert watch.hosts == {demo.url.split("/")[2]}
 
 
-# What becomes of the cookie.
+# The cookie.
 
 
 def test_scripts_do_not_see_the_cookie(visit):

@@ -19,7 +19,7 @@ VALUES = {"$host": "shop.example", "$remote_addr": "203.0.113.7", "$scheme": "ht
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Gunicorn]:
-    """The app of the page, under gunicorn as in its unit, on a port in place of the socket."""
+    """The app of the page, under gunicorn as in its unit, on a port instead of the socket."""
     code = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[0]
     server = Gunicorn("shop:app", "--workers", "4")
     (server.folder / "shop.py").write_text(code.replace("/var/lib/shop/", f"{server.folder}/"))

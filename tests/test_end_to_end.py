@@ -54,7 +54,7 @@ def browser(server: Gunicorn) -> Browser:
 
 
 def at_once(function: Callable[[int], Any], times: int = 50) -> list[Any]:
-    """Call it so many times in parallel, with a number each."""
+    """Call it this many times in parallel, each with its number."""
     with ThreadPoolExecutor(times) as pool:
         return list(pool.map(function, range(times)))
 

@@ -1,4 +1,4 @@
-"""Sessions that another library kept go on as ours, once, and nothing of them comes back after a logout."""
+"""Sessions of another library continue as our sessions, once, and do not come back after a logout."""
 
 from __future__ import annotations
 
@@ -390,7 +390,7 @@ def block(name: str) -> str:
 
 @pytest.fixture
 def moved(tmp_path, monkeypatch):
-    """Run what a reader pastes, in a folder of its own, and return the app."""
+    """Run the lines that a reader copies, in an empty folder, and return the app."""
     monkeypatch.chdir(tmp_path)
     app = app_of_before(SESSION_CLOCK=Clock())
 

@@ -64,7 +64,7 @@ def logout(session: Session) -> None:
 
 
 def at_once(function: Any, times: int) -> list[Any]:
-    """Call it so many times in parallel, with a number each."""
+    """Call it this many times in parallel, each with its number."""
     with ThreadPoolExecutor(times) as pool:
         return list(pool.map(function, range(times)))
 
@@ -395,7 +395,7 @@ def test_security_19_the_old_id_is_dead_before_anybody_sees_the_new_one(store):
 
     def login(session: Session) -> None:
         session.login("ada")
-        found.append(attacker.data)  # nothing has left yet: whoever has the old ID sees the old session
+        found.append(attacker.data)  # nothing was sent yet: a client with the old ID sees the old session
 
     app = site.middleware
 
@@ -705,7 +705,7 @@ def test_security_43_no_thread_sees_another_s_session():
     at_once(visit, 32)
 
 
-# H. What a stolen store tells.
+# H. What a stolen store reveals.
 
 
 def test_security_44_the_store_holds_no_cookie(store, store_url, caplog):
@@ -1040,7 +1040,7 @@ def test_security_55_a_response_whose_session_was_read_varies_by_cookie(own, mer
     assert browser.response.headers.getlist("Vary") == own
 
 
-# K. What is told.
+# K. Logs and events.
 
 
 def test_security_56_neither_log_nor_repr_tells_a_secret(store, caplog):
@@ -1077,7 +1077,7 @@ def test_security_56_neither_log_nor_repr_tells_a_secret(store, caplog):
 
 
 def test_security_56_the_trap_of_the_whole_suite_catches(id_trap):
-    """SECURITY 56: `tests/leaks.py` fails every test that tells an ID. Here it is seen to."""
+    """SECURITY 56: `tests/leaks.py` fails every test that reveals an ID. This checks that it does."""
     session_id = Site().logged_in().session_id
     logger = logging.getLogger("wsgisession")
     assert id_trap.take() == []
@@ -1210,7 +1210,7 @@ def test_security_57_each_thing_that_happens_is_told_once_with_its_time(what):
 
 
 def test_security_58_what_a_client_says_of_itself_is_cut_and_cleaned():
-    """SECURITY 58: and a forwarded address is nobody's word; with a line break, which few servers let through."""
+    """SECURITY 58: and a forwarded address is not trusted, also not with a line break, which few servers accept."""
     site = Site(track_client=True)
     hostile = "Mozilla\r\nSet-Cookie: sid=1\x01\x1b[31m" + "x" * 100_000
     site.browser().visit(

@@ -96,7 +96,7 @@ class Browser:
         """Have the app do something with the session, and return what came of it.
 
         :param order: called with the session, in the app; None for an app that never touches it.
-        :param cookies: the Cookie header to send instead of the jar's, as it stands.
+        :param cookies: the Cookie header to send instead of the jar's, unchanged.
         :param answer: the app's own response headers.
         """
         results: list[Any] = []
@@ -114,7 +114,7 @@ class Browser:
         self.visit(lambda session: session.update(data))
 
     def twin(self) -> Browser:
-        """Whoever has the same cookies: another tab, or a thief."""
+        """A client with the same cookies: another tab, or a thief."""
         twin = Browser(self.site)
         twin.jar.update(self.jar)
         return twin

@@ -40,7 +40,7 @@ def _watched(verb: str) -> Callable[..., Any]:
 
 
 class WatchedStore(MemoryStore):
-    """Counts the calls of each verb; what stands in ``before`` or ``after`` for a verb happens there, once."""
+    """Counts the calls of each verb; a function in ``before`` or ``after`` for a verb is called then, once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class WatchedStore(MemoryStore):
 
 
 class Site:
-    """A manager, with everything around it that a test may want to look at."""
+    """A manager, with everything around it that a test may look at."""
 
     def __init__(self, **options: Any) -> None:
         self.clock, self.store, self.events = Clock(), WatchedStore(), list[SessionEvent]()
@@ -84,7 +84,7 @@ class Browser:
         self.reply = Reply()
 
     def twin(self) -> Browser:
-        """Another tab, or whoever has the same cookie."""
+        """Another tab, or another client with the same cookie."""
         return Browser(self.manager, self.cookie)
 
     def open(self) -> Session:

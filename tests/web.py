@@ -23,7 +23,7 @@ SECONDS = 10
 """What a test waits for a thing that is bound to happen, on a machine that has other work to do."""
 
 NO_ANSWER = (OSError, http.client.HTTPException)
-"""What a browser gets in place of an answer where the process that had the request is gone."""
+"""What a browser gets instead of a response if the process that had the request is gone."""
 
 
 class Gunicorn(Server):

@@ -1,4 +1,4 @@
-"""One app under each WSGI server: its sessions hold whoever serves it. Run by nox; a plain pytest does not collect it.
+"""One app under each WSGI server: its sessions work with every one. Run by nox; a plain pytest does not collect it.
 
 WSGI leaves much open, such as threads or processes, and who asks for ``close`` when; each server has its own answer.
 """
@@ -72,7 +72,7 @@ class WebServer(Gunicorn):
     def __init__(self, name: str) -> None:
         super().__init__(APP)
         self.name = name
-        self.folder.chmod(0o777)  # what root starts may run as somebody else
+        self.folder.chmod(0o777)  # what root starts may run as another user
         if name in ("uwsgi", "mod_wsgi"):
             self.stop_signal = signal.SIGTERM
 

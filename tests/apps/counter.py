@@ -1,4 +1,4 @@
-"""A plain WSGI app that does to its session what the URL says, and tells which process did it."""
+"""A plain WSGI app that does to its session what the URL says, and reports the process that did it."""
 
 from __future__ import annotations
 

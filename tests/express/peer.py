@@ -96,7 +96,7 @@ class Node(Server):
 class Answer(NamedTuple):
     """What a visit got.
 
-    :ivar data: of the session, as it was at the end of the request; None where there was none any more.
+    :ivar data: the session's data at the end of the request; None if there was no session.
     """
 
     status: int

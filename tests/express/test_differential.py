@@ -7,7 +7,7 @@ Only the deliberate differences may be seen, each where it belongs:
 3. a change of the cookie's settings alone is stored and sent;
 4. a destroyed session, and a cookie that does not verify, are expired in the browser;
 5. what is stored is sent: Express stores sessions whose cookie it cannot, or does not, send;
-6. Max-Age stands beside Expires.
+6. Max-Age is sent in addition to Expires.
 
 A longer run: WSGISESSION_TEST_EXPRESS_STEPS=2000.
 """
@@ -56,7 +56,7 @@ class Side:
             self.client.delete(key)
 
     def record(self, session_id: str | None) -> tuple[Any, int] | None:
-        """Return what stands under the ID, and the seconds it has left."""
+        """Return the record of the ID, and the seconds it has left."""
         key = f"{self.prefix}{session_id}"
         value = None if session_id is None else self.client.get(key)
         return None if value is None else (json.loads(value), self.client.ttl(key))

@@ -1,4 +1,4 @@
-"""What this library wrote over records of Express's, as the real stores read it."""
+"""Records of Express that this library replaced, as the real stores read them."""
 
 from __future__ import annotations
 
