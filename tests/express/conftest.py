@@ -28,7 +28,7 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture(autouse=True)
 def id_trap(trap_of_the_run: IDTrap) -> Iterator[IDTrap]:
-    """Fail a test in which a session ID is revealed, except by pymongo: connect-mongo's documents have the ID as key."""
+    """Fail a test in which a session ID is revealed, except by pymongo: connect-mongo's documents contain the ID."""
     trap_of_the_run.take()
     yield trap_of_the_run
     assert [told for told in trap_of_the_run.take() if not told.startswith("pymongo.command")] == []
