@@ -56,7 +56,7 @@ PLAN = """
     stores.redis.cluster
     stores.redis.server
     stores.redis.scripts stores.redis.failures stores.redis.layout
-    stores.postgresql.server stores.sqlite.connections stores.mongodb.values
+    stores.postgresql.server stores.sqlite.connections stores.mongodb.values stores.mongodb.client
     stores.postgresql.causes stores.postgresql.diagnosis
     stores.postgresql.libpq stores.postgresql.statements stores.sqlite.statements
     stores.redis.diagnosis stores.mongodb.diagnosis stores.sqlite.diagnosis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timezone
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -103,6 +104,36 @@ def test_a_server_that_was_restarted_between_two_requests_is_no_failure(start_se
     server.start()
     assert store.load("a", now=NOW, touch_after=0) is None  # the stand-in's memory is lost with it
     assert store.create("a", record(), now=NOW)
+
+
+def test_connections_that_were_dropped_without_a_word_fail_no_read(opened, tcp_proxy, url):
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url, timeout=1)
+    store.create("a", record(), now=NOW)
+    proxy.latency = 0.05
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: store.load("a", now=NOW, touch_after=None), range(8)))
+    proxy.latency = 0
+    proxy.freeze()
+    began = time.monotonic()
+    assert store.load("a", now=NOW, touch_after=None)
+    assert time.monotonic() - began < 1
+    began = time.monotonic()
+    for _ in range(10):
+        assert store.load("a", now=NOW + 50, touch_after=0)
+    assert time.monotonic() - began < 1
+
+
+def test_many_readers_on_dead_connections_all_get_an_answer(opened, tcp_proxy, url):
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url, timeout=2)
+    store.create("a", record(), now=NOW)
+    proxy.latency = 0.05
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: store.load("a", now=NOW, touch_after=None), range(8)))
+        proxy.latency = 0
+        proxy.freeze()
+        assert all(pool.map(lambda _: store.load("a", now=NOW, touch_after=None), range(8)))
 
 
 @pytest.mark.parametrize("fault", ["drop", "reset"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 import pymongo
@@ -58,17 +59,17 @@ class ExpressMongoDBStore(MongoDBStore):
 
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
         """Read a record and, if its restart is due, restart it with a second command, which also updates its user."""
-        with self._calling() as client:
-            found = with_raw_sessions(client.sessions).find_one(_live(now, _id=handle), _FIELDS)
-            record = None if found is None else self._record(found, now)
-            if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
-                return record
-            expires, which, changes = date_of(now + record.ttl), _live(now, _id=handle), Document()
-            if found.get("user_id") != self._owner(record):  # Express has changed the session's user
-                which, changes = {**which, "session": {"$eq": record.version[0]}}, self._ownership(record)
-            changes["$set"] = {**changes.get("$set", {}), "expires": expires, **_stamps(record.version[1], now)}
-            if not self._try_update(client, which, changes):
-                return record
+        ends, which = monotonic() + self._timeout, _live(now, _id=handle)
+        found = self._read(lambda client: with_raw_sessions(client.sessions).find_one(which, _FIELDS))
+        record = None if found is None else self._record(found, now)
+        if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
+            return record
+        expires, changes = date_of(now + record.ttl), Document()
+        if found.get("user_id") != self._owner(record):  # Express has changed the session's user
+            which, changes = {**which, "session": {"$eq": record.version[0]}}, self._ownership(record)
+        changes["$set"] = {**changes.get("$set", {}), "expires": expires, **_stamps(record.version[1], now)}
+        if not self._try_update(which, changes, ends=ends):
+            return record
         return Record(record.data, record.ttl, record.user_id, record.version, int(expires) / 1000, record.order)
 
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
@@ -105,11 +106,9 @@ class ExpressMongoDBStore(MongoDBStore):
 
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a page of a user's live documents."""
-        with self._calling() as client:
-            sessions = with_raw_sessions(client.sessions)
-            find = self._find_texts if self._stringify else self._find_objects
-            found, after = find(sessions, user_id, after, limit)
-            pairs = [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
+        find = self._find_texts if self._stringify else self._find_objects
+        found, after = self._read(lambda client: find(with_raw_sessions(client.sessions), user_id, after, limit))
+        pairs = [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
         return Page([pair for pair in pairs if pair[1].expires_at > now], after)
 
     def delete_user(
@@ -134,9 +133,10 @@ class ExpressMongoDBStore(MongoDBStore):
             page = self._page(page[-1]["_id"], now) if len(page) == _PAGE else []
 
     def _page(self, after: str, now: float) -> list[Any]:
-        with self._calling() as client:
-            sessions = with_raw_sessions(client.sessions)
-            return list(sessions.find(_live(now, _id={"$gt": after}), _FIELDS, sort={"_id": 1}, limit=_PAGE))
+        which = _live(now, _id={"$gt": after})
+        return self._read(
+            lambda client: list(with_raw_sessions(client.sessions).find(which, _FIELDS, sort={"_id": 1}, limit=_PAGE))
+        )
 
     def _purge_batch(self, now: float, size: int) -> tuple[int, int]:
         expired = {"expires": {"$lte": date_of(now)}}

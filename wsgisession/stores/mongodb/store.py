@@ -8,14 +8,15 @@ concern, which is the default since MongoDB 5.0, makes a logout survive a failov
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
 import msgspec
 import pymongo
 import pymongo.errors
-from pymongo import MongoClient, ReadPreference
+from pymongo import MongoClient
 from pymongo.driver_info import DriverInfo
 
 from ...errors import StoreError
@@ -35,6 +36,7 @@ from ..base import (
 )
 from ..findings import Finding
 from . import diagnosis
+from .client import Client
 from .documents import (
     FIELDS,
     LATEST_FIRST,
@@ -51,14 +53,15 @@ from .documents import (
 from .failures import Situation, explained, refuses_writes, without_values
 from .url import OPTIONS, driver_options, driver_url, parsed_url, true_or_false
 
+T = TypeVar("T")
+
 logger = logging.getLogger("wsgisession")
 
 _DEFAULT_DATABASE = "test"  # as in connect-mongo and the drivers
 _PAGE = 50  # records, of up to 1 MiB, that `scan` holds in memory
 _BATCH = 1000  # documents that one command of `purge` deletes
+_SHORTEST = 0.001  # seconds; none at all would be no limit for pymongo
 _PREPARE_SECONDS = 60.0  # an index on a large collection takes longer than a request may
-_HEARTBEAT = 0.5  # seconds: pymongo looks for a server this often, and notices only then that the time is up
-_OTHER_INDEX_IS_THERE = 85, 86
 
 
 class MongoDBStore(Store):
@@ -105,7 +108,7 @@ class MongoDBStore(Store):
             url, parsed, timeout=timeout, maxPoolSize=max_connections, maxIdleTimeMS=round(1000 * max_idle)
         )
         self._client = PerProcess(
-            lambda: _Client(
+            lambda: Client(
                 MongoClient(url, connect=False, driver=DriverInfo("wsgisession"), **options),
                 parsed["database"] or _DEFAULT_DATABASE,
                 collection,
@@ -135,14 +138,14 @@ class MongoDBStore(Store):
 
         If another request changes the record between the two, it is returned as it was read.
         """
-        with self._calling() as client:
-            record = record_of(client.sessions.find_one(live(now, _id=handle), FIELDS))
-            if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
-                return record
-            as_read = live(now, _id=handle, version=record.version, ttl=record.ttl)
-            restarted = expiry(record.ttl, now)
-            if not self._try_update(client, as_read, {"$set": restarted}):
-                return record
+        ends = monotonic() + self._timeout
+        record = record_of(self._read(lambda client: client.sessions.find_one(live(now, _id=handle), FIELDS)))
+        if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
+            return record
+        as_read = live(now, _id=handle, version=record.version, ttl=record.ttl)
+        restarted = expiry(record.ttl, now)
+        if not self._try_update(as_read, {"$set": restarted}, ends=ends):
+            return record
         return msgspec.structs.replace(record, expires_at=restarted["expires_at"])
 
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
@@ -180,8 +183,7 @@ class MongoDBStore(Store):
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a page of a user's live documents in the order of their index."""
         which = following(after, live(now, user_id=user_id))
-        with self._calling() as client:
-            found = list(client.sessions.find(which, FIELDS, sort=LATEST_FIRST, limit=limit + 1))
+        found = self._read(lambda client: list(client.sessions.find(which, FIELDS, sort=LATEST_FIRST, limit=limit + 1)))
         return Page(list(records_of(found[:limit])), position_of(found[limit - 1]) if len(found) > limit else None)
 
     def delete_user(
@@ -263,8 +265,7 @@ class MongoDBStore(Store):
         """Close this process's connections. A call that is running in another thread fails."""
         client = self._client.take()
         if client is not None:
-            with pymongo.timeout(self._timeout):
-                client.close()
+            client.close(self._timeout)
 
     @property
     def _indexed(self) -> list[str]:
@@ -272,8 +273,8 @@ class MongoDBStore(Store):
         return ["user_id"]
 
     def _page(self, after: str, now: float) -> list[Document]:
-        with self._calling() as client:
-            return list(client.sessions.find(live(now, _id={"$gt": after}), FIELDS, sort={"_id": 1}, limit=_PAGE))
+        which = live(now, _id={"$gt": after})
+        return self._read(lambda client: list(client.sessions.find(which, FIELDS, sort={"_id": 1}, limit=_PAGE)))
 
     def _purge_batch(self, now: float, size: int) -> tuple[int, int]:
         # The date has the index; the number is what counts, also for a record that was restarted since.
@@ -284,22 +285,25 @@ class MongoDBStore(Store):
                 return 0, 0
             return len(handles), client.sessions.delete_many({**expired, "_id": {"$in": handles}}).deleted_count
 
-    def _try_update(self, client: _Client, which: Document, changes: Any) -> bool:
+    def _try_update(self, which: Document, changes: Any, *, ends: float) -> bool:
         """Make a change that the request can do without; False if it was not made.
 
         If the server refuses to write, that is logged once.
-        """
-        try:
-            return client.sessions.update_one(which, changes).matched_count > 0
-        except pymongo.errors.OperationFailure as error:
-            if not refuses_writes(error):
-                raise
-            if not self._has_logged_refusal:
-                self._has_logged_refusal = True
-                logger.warning("%s; until then, reads do not restart idle timeouts", self._failure(error))
-            return False
 
-    def _try_prepare(self, client: _Client) -> None:
+        :param ends: when the call must end, by the monotonic clock.
+        """
+        with self._calling(ends - monotonic()) as client:
+            try:
+                return client.sessions.update_one(which, changes).matched_count > 0
+            except pymongo.errors.OperationFailure as error:
+                if not refuses_writes(error):
+                    raise
+                if not self._has_logged_refusal:
+                    self._has_logged_refusal = True
+                    logger.warning("%s; until then, reads do not restart idle timeouts", self._failure(error))
+                return False
+
+    def _try_prepare(self, client: Client) -> None:
         # Everything works without the indexes, only more slowly, so their absence must not fail a request.
         if client.is_prepared:
             return
@@ -309,51 +313,44 @@ class MongoDBStore(Store):
         except pymongo.errors.PyMongoError as error:
             logger.warning("%s; sessions work, but slowly, until `wsgisession init URL` has run", self._failure(error))
 
-    @contextmanager
-    def _calling(self, timeout: float | None = None) -> Iterator[_Client]:
-        try:
+    def _read(self, read: Callable[[Client], T]) -> T:
+        """Read and, if the connection turns out to be dead, read again on a new one within the same time.
+
+        A firewall, or a server that is gone, can drop connections without a word.
+        """
+        began = monotonic()
+        with self._explained():
             client = self._client()
-            with pymongo.timeout(client.patience(timeout or self._timeout)):
+            if client.has_answered:
+                try:
+                    with client.in_use(), pymongo.timeout(self._timeout / 2):
+                        return read(client)
+                except (pymongo.errors.NetworkTimeout, pymongo.errors.ServerSelectionTimeoutError) as error:
+                    if isinstance(error, pymongo.errors.NetworkTimeout):
+                        self._replace(client)
+        with self._calling(self._timeout - (monotonic() - began)) as client:
+            return read(client)
+
+    def _replace(self, client: Client) -> None:
+        """Use new connections from now on."""
+        if self._client() is client and (old := self._client.take()) is not None:
+            old.retire()
+
+    @contextmanager
+    def _calling(self, timeout: float | None = None) -> Iterator[Client]:
+        with self._explained():
+            client, seconds = self._client(), self._timeout if timeout is None else max(timeout, _SHORTEST)
+            with client.in_use(), pymongo.timeout(client.patience(seconds)):
                 yield client
+            client.has_answered = True
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except pymongo.errors.PyMongoError as error:
             raise self._failure(error) from without_values(error)
 
     def _failure(self, error: Exception) -> StoreError:
         kind = WriteRefused if refuses_writes(error) else StoreError
         return kind(f"the session store {self._server} {explained(error, self._situation)}")
-
-
-class _Client:
-    """The connections of one process."""
-
-    def __init__(self, client: MongoClient[Document], database: str, collection: str) -> None:
-        self._client = client
-        self.sessions = client[database].get_collection(collection, read_preference=ReadPreference.PRIMARY)
-        self.is_prepared = False
-
-    def close(self) -> None:
-        self._client.close()
-
-    def patience(self, timeout: float) -> float:
-        """Return how long to wait, so that pymongo, which may take longer while it knows no server, takes no longer."""
-        return timeout if self._client.nodes else max(timeout - _HEARTBEAT, timeout * 0.75)
-
-    def has_collection(self) -> bool:
-        """Tell whether there is a collection of this name that the user may use."""
-        found = self.sessions.database.list_collection_names(
-            filter={"name": self.sessions.name}, authorizedCollections=True
-        )
-        return bool(found)
-
-    def create_indexes(self, of_users: Iterable[str]) -> None:
-        self._create_index("expires", name="expires_1", expireAfterSeconds=0)
-        for field in of_users:
-            partial = {field: {"$exists": True}}
-            self._create_index([(field, 1), *LATEST_FIRST], partialFilterExpression=partial)
-
-    def _create_index(self, keys: Any, **options: Any) -> None:
-        try:
-            self.sessions.create_index(keys, **options)
-        except pymongo.errors.OperationFailure as error:
-            if error.code not in _OTHER_INDEX_IS_THERE:
-                raise
