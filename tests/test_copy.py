@@ -21,7 +21,7 @@ from wsgisession.stores import Record
 from wsgisession.stores.memory import MemoryStore
 
 NOW = 4_000_000_000.0
-KINDS = ["sqlite", "postgresql", "mongodb"]
+KINDS = ["sqlite", "redis", "postgresql", "mongodb"]
 PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import msgspec
-
 from ..stores import Record, Store
 
 Pair = tuple[str, Record]
@@ -93,8 +91,10 @@ def _copy_one(handle: str, record: Record, target: Store, clock: Callable[[], fl
         return Copied(expired=1)
     # A store lets a record expire one idle timeout after its creation, so it is created at its last restart.
     restarted_at = record.expires_at - record.ttl
-    if record.user_id is not None and not record.order:  # or it would be numbered as a new login
-        record = msgspec.structs.replace(record, order=round(restarted_at * _MICROSECONDS))
+    order = record.order
+    if record.user_id is not None and not order:  # or it would be numbered as a new login
+        order = round(restarted_at * _MICROSECONDS)
+    record = Record(record.data, record.ttl, record.user_id, order=order)
     if target.create(handle, record, now=restarted_at) is not None:
         return Copied(copied=1)
     if target.load(handle, now=clock(), touch_after=None) is not None:

@@ -116,7 +116,7 @@ def record_of(document: Document | None) -> Record | None:
     text = None if document is None else document.get("session")
     if document is None or not isinstance(text, str):
         return None
-    order = document.get("order") or 0
+    order = int(document.get("order") or 0)  # not the int of bson
     user_id, version = document.get("user_id"), document["version"]
     return Record(text.encode(), document["ttl"], user_id, version, document["expires_at"], order)
 
