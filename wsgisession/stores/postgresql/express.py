@@ -77,6 +77,9 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
     def _row(self, handle: str, new: Record) -> tuple[Value, ...]:
         return handle, new.data, new.expires_at
 
+    def _is_login(self, new: Record) -> bool:
+        return False  # the table has no order of logins
+
     def _record(self, result: PGresult, row: int) -> Record:
         data, expires_at = result.get_value(row, 0) or b"", number(result.get_value(row, 1))
         ttl, user_id = self._reader.glance(data)

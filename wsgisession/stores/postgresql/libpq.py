@@ -85,12 +85,7 @@ class Connection:
         :raises psycopg.Error: if the server refuses; without the values of a row in its text.
         :raises TimeoutError: if the deadline has passed.
         """
-        encoded = [_encoded(value) for value in values]
-        # Text cannot contain NUL: what follows it would be cut off. In binary form, the server refuses it.
-        formats = [
-            _BINARY if data is None or isinstance(value, float) or b"\0" in data else _TEXT
-            for value, data in zip(values, encoded, strict=True)
-        ]
+        encoded, formats = _encoded(values)
         name = self._names.get(statement)
         if name is None:
             name = self._prepare(statement, deadline) if self._prepares else b""
@@ -238,13 +233,19 @@ def with_limits(params: ConnDict, statement_timeout: float) -> ConnDict:
     return {**params, "options": f"{timeout} {isolation} {own}"}
 
 
-def _encoded(value: Value) -> bytes | None:
-    match value:
-        case None | bytes():
-            return value
-        case str():
-            return value.encode()
-    return _DOUBLE.pack(value)
+def _encoded(values: Sequence[Value]) -> tuple[list[bytes | None], list[pq.Format]]:
+    encoded: list[bytes | None] = []
+    formats = []
+    for value in values:
+        if isinstance(value, float):
+            encoded.append(_DOUBLE.pack(value))
+            formats.append(_BINARY)
+            continue
+        data = value.encode() if isinstance(value, str) else value
+        encoded.append(data)
+        # Text ends at a NUL for libpq. In binary form it does not, and the server refuses it.
+        formats.append(_TEXT if data is not None and b"\0" not in data else _BINARY)
+    return encoded, formats
 
 
 def number(encoded: bytes | None) -> float:

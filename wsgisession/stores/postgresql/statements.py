@@ -61,7 +61,9 @@ class Statements:
             DELETE FROM {name}
             WHERE sid = $1 AND expires_at > $2::float8 AND ($3::bytea IS NULL OR {DIGEST} = $3)
         """.encode()
-        self.create, self.replace = _writes(name, order, ordered=ordered)
+        given, latest = ("$6::bigint", _latest(name)) if ordered else ("", "")
+        self.create, self.create_login = _create(name, order, given), _create(name, order, latest)
+        self.replace, self.replace_login = _replace(name, order, given), _replace(name, order, latest)
         self.wrote = f"""
             SELECT {STORED}, ({order})::float8 FROM {name}
             WHERE sid = $1 AND expires_at = $3::float8 AND ttl = $4::float8 AND user_id IS NOT DISTINCT FROM $5::text
@@ -74,7 +76,7 @@ class Statements:
             order="position DESC, sid DESC",
         ).encode()
         self.delete_user = f"""
-            WITH page AS MATERIALIZED (
+            WITH page AS (
                 SELECT sid FROM {name}
                 WHERE user_id = $1 AND sid IS DISTINCT FROM $3::text AND ({order}, sid) < ($4::float8::bigint, $5)
                 ORDER BY {order} DESC, sid DESC LIMIT $6::float8::int
@@ -120,35 +122,39 @@ CREATE INDEX IF NOT EXISTS {index_name(table, "logins")} ON {name} (user_id, log
         return f"{_PREPARING.format(patience=max(1, round(patience * 1000)))}\n{self.ddl}".encode()
 
 
-def _writes(name: str, order: str, *, ordered: bool) -> tuple[bytes, bytes]:
-    # A login comes after all others of its user, also if the server's clock was set back or another server took over.
-    # The logins of a user take turns, so that no two read the same microsecond.
-    latest = f"""
-        CASE WHEN $5::text IS NULL THEN 0 WHEN $6::float8 > 0 THEN $6::bigint ELSE (
-            SELECT GREATEST({_SERVER_CLOCK}, (SELECT max(login_order) + 1 FROM {name} WHERE user_id = $5))
-            FROM (SELECT pg_advisory_xact_lock(hashtextextended($5, 7309453046518837615)) OFFSET 0) AS in_turn
-        ) END
-    """
-    column, value = (", login_order", f", {latest}") if ordered else ("", "")
-    excluded, changed = (", login_order = EXCLUDED.login_order", f", login_order = {latest}") if ordered else ("", "")
-    # Without the column, the order of a row needs no value; $6 is bound all the same.
-    unused = "" if ordered else " AND $6::float8 IS NOT NULL"
-    create = f"""
+def _create(name: str, order: str, value: str) -> bytes:
+    column, changed = (", login_order", ", login_order = EXCLUDED.login_order") if value else ("", "")
+    return f"""
         INSERT INTO {name} (sid, sess, expire, expires_at, ttl, user_id{column})
-        VALUES ($1, $2, to_timestamp($3::float8), $3, $4::float8, $5{value})
+        VALUES ($1, $2, to_timestamp($3::float8), $3, $4::float8, $5{value and f", {value}"})
         ON CONFLICT (sid) DO UPDATE
         SET sess = EXCLUDED.sess, expire = EXCLUDED.expire, expires_at = EXCLUDED.expires_at,
-            ttl = EXCLUDED.ttl, user_id = EXCLUDED.user_id{excluded}
-        WHERE {name}.expires_at <= $7::float8{unused}
+            ttl = EXCLUDED.ttl, user_id = EXCLUDED.user_id{changed}
+        WHERE {name}.expires_at <= $7::float8 AND $6::float8 IS NOT NULL
         RETURNING {STORED}, ({order})::float8
-    """
-    replace = f"""
+    """.encode()
+
+
+def _replace(name: str, order: str, value: str) -> bytes:
+    changed = value and f", login_order = {value}"
+    return f"""
         UPDATE {name}
         SET sess = $2, expire = to_timestamp($3::float8), expires_at = $3, ttl = $4::float8, user_id = $5{changed}
-        WHERE sid = $1 AND expires_at > $7::float8 AND {DIGEST} = $8::bytea{unused}
+        WHERE sid = $1 AND expires_at > $7::float8 AND $6::float8 IS NOT NULL AND {DIGEST} = $8::bytea
         RETURNING {STORED}, ({order})::float8
+    """.encode()
+
+
+def _latest(name: str) -> str:
+    """Return the SQL for the order of a login.
+
+    It comes after all others of its user, also if the server's clock was set back or another server took over. The
+    logins of a user take turns, so that no two read the same microsecond.
     """
-    return create.encode(), replace.encode()
+    return f"""(
+        SELECT GREATEST({_SERVER_CLOCK}, (SELECT max(login_order) + 1 FROM {name} WHERE user_id = $5))
+        FROM (SELECT pg_advisory_xact_lock(hashtextextended($5, 7309453046518837615)) OFFSET 0) AS in_turn
+    )"""
 
 
 def bounded(page: str, columns: str, *, order: str) -> str:

@@ -161,11 +161,11 @@ class PostgreSQLStore(Store):
 
     def _written(self, verb: str, handle: str, new: Record, now: float, *old: str) -> Record | None:
         row = self._row(handle, new)
-        answer = self._run(verb, *row, now, *old)
+        answer = self._run(f"{verb}_login" if self._is_login(new) else verb, *row, now, *old)
         result = answer.result
         if answer.is_repeated and not result.ntuples:  # perhaps the first one wrote it
             result = self._run("wrote", *row).result
-            if not result.ntuples and verb == "replace":
+            if old and not result.ntuples:
                 raise StoreError(f"the session store {self._shown} lost the answer to a change: try again")
         if not result.ntuples:
             return None
@@ -268,7 +268,11 @@ class PostgreSQLStore(Store):
     _position_column = 2
 
     def _row(self, handle: str, new: Record) -> tuple[Value, ...]:
-        return handle, new.data, new.expires_at, new.ttl, new.user_id, float(new.order)
+        order = 0.0 if new.user_id is None else float(new.order)
+        return handle, new.data, new.expires_at, new.ttl, new.user_id, order
+
+    def _is_login(self, new: Record) -> bool:
+        return new.user_id is not None and not new.order
 
     def _record(self, result: PGresult, row: int) -> Record:
         data, user_id = result.get_value(row, 0) or b"", result.get_value(row, 4)
