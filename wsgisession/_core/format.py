@@ -36,6 +36,7 @@ _TAG = b'{"~'  # inside a JSON string the quote would be escaped: this is always
 _MAP = b'{"~map"'
 _NAME = b'"~'
 _PLAIN = frozenset({str, bool, type(None), int, float, dict, list})
+_FEW = 16  # values, up to which a loop is faster than calls for all of them
 _NESTED = frozenset({dict, list})
 _STR = frozenset({str})
 _STRIDE = 1500  # half of the digits of the largest int that is stored
@@ -280,30 +281,52 @@ class NativeFormat(Format):
 def plain_kinds(value: Any) -> set[type] | None:
     """Return the types in a value that the encoder writes as they are, or None for any other value.
 
-    This is the fast path, on which nothing is copied to be written. It looks at a whole level of the value at a time,
-    which takes a few calls for any number of items.
+    This is the fast path, on which nothing is copied to be written. It goes down level by level.
     """
     level: list[Any] = [value]
     found: set[type] = set()
     for _ in range(MAX_DEPTH):
-        kinds = set(map(type, level))
-        if not kinds <= _PLAIN:
-            return None
-        found |= kinds
-        if kinds.isdisjoint(_NESTED):
-            return found
-        if len(level) > MANY and _are_repeated(level):
-            return None
-        deeper: list[Any] = []
-        if dict in kinds:
-            dicts = _those(dict, level, kinds)
-            if not set(map(type, chain.from_iterable(dicts))) <= _STR:
-                return None
-            deeper.extend(chain.from_iterable(map(dict.values, dicts)))
-        if list in kinds:
-            deeper.extend(chain.from_iterable(_those(list, level, kinds)))
+        deeper = _below_few(level, found) if len(level) <= _FEW else _below_many(level, found)
+        if not deeper:
+            return None if deeper is None else found
         level = deeper
     return None
+
+
+def _below_few(level: list[Any], found: set[type]) -> list[Any] | None:
+    """Return what is inside the lists and dicts of a level, or None if one of its values is not plain."""
+    deeper: list[Any] = []
+    for item in level:
+        kind = type(item)
+        if kind is dict:
+            for key in item:
+                if type(key) is not str:
+                    return None
+            deeper += item.values()
+        elif kind is list:
+            deeper += item
+        elif kind in _PLAIN:
+            found.add(kind)
+        else:
+            return None
+    return deeper
+
+
+def _below_many(level: list[Any], found: set[type]) -> list[Any] | None:
+    """Do the same in a few calls for any number of values."""
+    kinds = set(map(type, level))
+    if not kinds <= _PLAIN or (len(level) > MANY and _are_repeated(level)):
+        return None
+    found |= kinds
+    deeper: list[Any] = []
+    if dict in kinds:
+        dicts = _those(dict, level, kinds)
+        if not set(map(type, chain.from_iterable(dicts))) <= _STR:
+            return None
+        deeper.extend(chain.from_iterable(map(dict.values, dicts)))
+    if list in kinds:
+        deeper.extend(chain.from_iterable(_those(list, level, kinds)))
+    return deeper
 
 
 def _those(kind: type, level: list[Any], kinds: set[type]) -> list[Any]:
