@@ -189,7 +189,7 @@ def test_an_error_says_what_to_do_and_what_the_driver_said(monkeypatch, error, c
     with pytest.raises(StoreError, match=cure) as caught:
         store.load("a", now=NOW, touch_after=0)
     assert caught.value.__cause__ is error
-    assert str(caught.value).endswith(f" (pymongo: {error})")
+    assert str(caught.value).endswith(f" ({error})")
     assert "sesame" not in str(caught.value)
 
 

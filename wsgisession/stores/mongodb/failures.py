@@ -48,7 +48,7 @@ class Situation:
 def explained(error: Exception, situation: Situation) -> str:
     """Return what happened, what to do about it, and the first line of what the driver or the server said."""
     said = first_line(error)
-    return f"{_explained(error, situation)}" + (f" (pymongo: {said})" if said else "")
+    return f"{_explained(error, situation)}" + (f" ({said})" if said else "")
 
 
 def _explained(error: Exception, situation: Situation) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..findings import Finding, skew
 
-_HARMLESS = ("noeviction", "volatile-ttl")  # the second drops what would expire next
+_HARMLESS = "noeviction"
+_SOONEST = "volatile-ttl"  # drops what would expire next
 _NEARLY_FULL = 0.9
 
 # the pattern, then databases: answers with those that have such keys, where the one in use has none. It looks at ten
@@ -64,12 +65,15 @@ def _parsed(info: bytes | Mapping[str, Any]) -> Mapping[str, str]:
 def _eviction(info: Mapping[str, str]) -> Iterator[Finding]:
     policy, limit = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0))
     used, evicted = int(info.get("used_memory", 0)), int(info.get("evicted_keys", 0))
-    if policy not in _HARMLESS:
-        when = "ends live sessions when memory is full" if limit else "would end live sessions if maxmemory were set"
-        cure = "set it to volatile-ttl, which drops first what expires first, or to noeviction"
-        yield Finding("problem" if limit else "warning", f"the server's maxmemory-policy {policy} {when}", cure)
+    if policy != _HARMLESS:
+        which = "the sessions that would expire first" if policy == _SOONEST else "live sessions"
+        when = "ends {} when memory is full" if limit else "would end {} if maxmemory were set"
+        fact = f"the server's maxmemory-policy {policy} {when.format(which)}, and may drop a user's index, so that"
+        fact += " revoke_user misses sessions"
+        cure = "set it to noeviction, with which a full server refuses logins but logs nobody out"
+        yield Finding("problem" if limit and policy != _SOONEST else "warning", fact, cure)
     if evicted:
-        fact = f"the server has dropped {evicted} keys for want of memory since it started"
+        fact = f"the server has dropped {evicted} keys since it started, because its memory was full"
         yield Finding("problem", fact, "raise its maxmemory, or give sessions a server of their own")
     if limit and used >= _NEARLY_FULL * limit:
         fact = f"the server uses {100 * used / limit:.0f} % of its maxmemory"
