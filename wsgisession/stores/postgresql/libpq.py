@@ -237,7 +237,7 @@ def _encoded(values: Sequence[Value]) -> tuple[list[bytes | None], list[pq.Forma
     encoded: list[bytes | None] = []
     formats = []
     for value in values:
-        if isinstance(value, float):
+        if isinstance(value, float | int):
             encoded.append(_DOUBLE.pack(value))
             formats.append(_BINARY)
             continue
