@@ -23,7 +23,7 @@ def data() -> bytes:
     manager = SessionManager(secret=SECRET)
     session = manager.open("", None)
     session.login("ada", cart=["x" * 100], csrf="y" * 43)
-    manager.commit(session)
+    manager.commit(session, {"wsgi.url_scheme": "https", "HTTP_HOST": "example.com"})
     (record,) = manager.all_records()
     return record.data
 

@@ -92,7 +92,7 @@ class IDTrap(logging.Filter):
     def _watch_signers(self, patch: pytest.MonkeyPatch) -> None:
         new_id, renewed_id, sign = IDSigner.new_id, IDSigner.renewed_id, IDSigner.sign
         patch.setattr(IDSigner, "new_id", lambda self_, bits: self.remember(new_id(self_, bits)))
-        patch.setattr(IDSigner, "renewed_id", lambda self_, *args: self.remember(renewed_id(self_, *args)))
+        patch.setattr(IDSigner, "renewed_id", lambda self_, *args, **kw: self.remember(renewed_id(self_, *args, **kw)))
         patch.setattr(IDSigner, "sign", lambda self_, session_id: sign(self_, self.remember(session_id)))
 
     def _watch_errors(self, patch: pytest.MonkeyPatch) -> None:

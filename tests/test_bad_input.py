@@ -147,7 +147,7 @@ def site(store, request) -> Site:
 def test_security_50_51_whatever_stands_in_the_store_nobody_gets_an_error(site, strange, place, other, kind):
     """SECURITY 50, 51: bytes of a stranger, or ours of which some are others; the visitor may begin anew and leave."""
     browser = site.logged_in()
-    handle, now = browser.handle, site.manager.lifecycle.now()
+    handle, now = browser.handle, site.manager._services.clock()
     record = site.store.load(handle, now=now, touch_after=None)
     assert record is not None
     ours, at = record.data, int(place * len(record.data))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.environs import request
 from tests.servers import ROOT
 from wsgisession import SessionManager
 from wsgisession.cli.commands import main
@@ -36,12 +37,12 @@ def lines(*arguments: str, **options: Any) -> list[Any]:
 def fill(url: str, *users: str, **options: Any) -> list[str]:
     """Store a session for each user; return the handles."""
     manager = SessionManager(secret=secrets.token_bytes(32), store=url, **options)
-    client = ("192.0.2.7", "curl/8") if manager.track_client else None
+    client = ("192.0.2.7", "curl/8") if manager._services.track_client else None
     handles = []
     for user in users:
         session = manager.open("", None)
         session.login(user, cart=["\x1b[2J"])
-        manager.commit(session, scheme="https", host="shop.example", client=client)
+        manager.commit(session, request(scheme="https", host="shop.example", client=client))
         handles.append(session.handle)
     manager.close()
     return handles

@@ -309,7 +309,7 @@ def test_the_store_holds_no_usable_key(engine):
     session = SessionStore()
     session["a"] = 1
     session.create()
-    handles = [handle for handle, _ in get_manager().store.scan(now=get_manager().lifecycle.now())]
+    handles = [handle for handle, _ in get_manager().store.scan(now=get_manager()._services.clock())]
     assert len(handles) == 1
     assert session.session_key not in handles
     assert SessionStore(handles[0]).load() == {}
@@ -389,7 +389,7 @@ def backend(request, store_url) -> Iterator[Callable[..., SessionBase]]:
     manager = SessionManager(secret=SECRET, store=store_url)
 
     def opened(key: str | None = None) -> EnvironSession:
-        return EnvironSession(manager.open("" if key is None else f"sid={manager.signer.sign(key)}", None))
+        return EnvironSession(manager.open("" if key is None else f"sid={manager._services.signer.sign(key)}", None))
 
     yield opened
     manager.close()
@@ -644,7 +644,7 @@ def test_an_old_key_is_not_answered_for_long(moved_in, monkeypatch):
     client, _ = moved_in
     stolen = copy_of(client)
     client.get("/show")
-    monkeypatch.setattr("wsgisession.django.engine._OLD_KEY_IS_ANSWERED_FOR", -1.0)
+    monkeypatch.setattr("wsgisession.django.engine._OLD_KEY_IS_ACCEPTED_FOR", -1.0)
     assert stolen.get("/show").json == {"data": {}}
     assert "cart" in client.get("/show").json["data"]
 

@@ -25,13 +25,13 @@ def read(session: Session) -> dict[str, Any]:
 
 
 def record_of(site: Site, handle: str) -> Record:
-    record = site.store.load(handle, now=site.manager.lifecycle.now(), touch_after=None)
+    record = site.store.load(handle, now=site.manager._services.clock(), touch_after=None)
     assert record is not None
     return record
 
 
 def put_in_place(site: Site, handle: str, data: bytes) -> None:
-    record, now = record_of(site, handle), site.manager.lifecycle.now()
+    record, now = record_of(site, handle), site.manager._services.clock()
     assert site.store.replace(handle, Record(data, record.ttl, record.user_id, record.version), now=now) is not None
 
 

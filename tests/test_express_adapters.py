@@ -9,7 +9,6 @@ from flask import Flask, session
 
 from tests.django_project import set_up
 from wsgisession import ConfigurationError
-from wsgisession._core.content import Loaded
 from wsgisession.flask import FlaskSessions
 
 SECRET = "for the tests, and long enough"
@@ -29,7 +28,7 @@ def app():
 
 
 def members(manager, session_id):
-    record = manager.store.load(session_id, now=manager.records._clock(), touch_after=None)
+    record = manager.store.load(session_id, now=manager._services.records._clock(), touch_after=None)
     return json.loads(record.data)["cookie"]
 
 
@@ -48,10 +47,10 @@ def test_flask_leaves_the_lifetime_that_express_has_set(app):
     manager = FlaskSessions(app).manager
     cookie = {"originalMaxAge": 3_600_000, "expires": "2033-03-03T03:03:03.333Z", "httpOnly": True, "path": "/"}
     packed = json.dumps({"cookie": cookie, "n": 1}).encode()
-    content = manager.records.codec.unpack(packed, handle="an ID of Express's")
-    manager.records.create(Loaded("an ID of Express's", None, content, {"n": 1}))
+    content = manager._services.records.codec.unpack(packed, handle="an ID of Express's")
+    manager._services.records.create("an ID of Express's", content)
     client = app.test_client()
-    client.set_cookie("connect.sid", manager.signer.sign("an ID of Express's"))
+    client.set_cookie("connect.sid", manager._services.signer.sign("an ID of Express's"))
     answer = client.get("/set")
     assert answer.text == "2"
     assert "Max-Age=3600" in answer.headers["Set-Cookie"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environs import request
 from wsgisession import SessionManager
 from wsgisession._core.cookies import cookie_finder
 from wsgisession.express.cookie import ExpressSigner, decoded
@@ -70,8 +71,8 @@ def test_the_second_of_two_cookies_of_one_name_counts_where_the_first_is_none_of
     manager = SessionManager(secret="for the tests, and long enough", format="express", name="connect.sid")
     session = manager.open("", None)
     session["n"] = 1
-    manager.commit(session)
-    value = manager.signer.sign(session.id)
+    manager.commit(session, request())
+    value = manager._services.signer.sign(session.id)
     assert manager.open(f"connect.sid=s%3Aforged.x; connect.sid={value}", None)["n"] == 1
 
 
@@ -113,7 +114,7 @@ def test_the_cookie_has_the_attributes_that_express_gives_it(vector):
         return
     session = manager.open("", None)
     session["n"] = 1
-    ours = attributes(manager.commit(session, scheme=vector["proto"], host="localhost").set_cookie)
+    ours = attributes(manager.commit(session, request(scheme=vector["proto"], host="localhost")).set_cookie)
     if vector["set_cookie"] is None:  # it stored the session all the same; here what is stored is sent (v)
         assert "secure" in ours
         return

@@ -164,10 +164,10 @@ def test_settings_may_change_after_the_extension_was_attached():
 )
 def test_each_setting_of_the_cookie_is_read_at_each_request(setting, value, attribute, sent):
     app = app_with_sessions()
-    before = attributes(app.test_client().get("/put?_permanent=1"))
+    before = attributes(app.test_client().get("/put?_permanent=1&a=1"))
     assert before.get(attribute) != sent
     app.config[setting] = value
-    assert attributes(app.test_client().get("/put?_permanent=1")).get(attribute) == sent
+    assert attributes(app.test_client().get("/put?_permanent=1&a=1")).get(attribute) == sent
 
 
 def test_sessions_outlive_a_change_of_settings():
@@ -316,6 +316,7 @@ def permanent_app(**settings: Any) -> Flask:
     @app.get("/permanent/<int:wanted>")
     def make_permanent(wanted: int) -> str:
         session.permanent = bool(wanted)
+        session["a"] = 1
         return "so be it"
 
     return app
@@ -324,7 +325,7 @@ def permanent_app(**settings: Any) -> Flask:
 def test_a_permanent_session_has_flasks_lifetime_and_a_passing_one_ends_with_the_browser():
     client = permanent_app(PERMANENT_SESSION_LIFETIME=timedelta(hours=1)).test_client()
     assert attributes(client.get("/permanent/1"))["Max-Age"] == "3600"
-    assert client.get("/get").json == {"_permanent": True}
+    assert client.get("/get").json == {"_permanent": True, "a": 1}
     assert "Max-Age" not in attributes(client.get("/permanent/0"))
 
 
@@ -490,7 +491,7 @@ def test_accessed_and_modified_can_be_set():
         assert isinstance(mine, Session)
         mine.accessed = True
         assert mine.accessed
-        assert mine.state is None
+        assert mine._visit.values is None
         mine.accessed = False
         assert not mine.accessed
         assert mine.new

@@ -73,7 +73,7 @@ def test_a_cookie_alone_does_not_vary():
         (["max-age=60, s-maxage=600"], "private, max-age=60"),
         (["max-age=60", "public"], "private, max-age=60"),
         (["private"], "private"),
-        (["Private, max-age=5"], "private, max-age=5"),
+        (["Private, max-age=5"], "Private, max-age=5"),
         (["no-store"], "no-store"),
         (["No-Store, max-age=0"], "No-Store, max-age=0"),
         (["public, no-store"], "no-store"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+from tests.environs import request as environ
 from tests.passing import PassingStore
 from tests.visits import SECRET
 from wsgisession import Session, SessionManager, Store, open_store
@@ -56,7 +57,7 @@ class Request:
             return
         if self.ending == "destroy":
             session.destroy()
-            reply = self.run.manager.commit(session)
+            reply = self.run.manager.commit(session, environ())
             assert reply.set_cookie is None or "Max-Age=0" in reply.set_cookie
             if generation == self.run.generation:
                 self.run.ended()
@@ -78,7 +79,7 @@ class Request:
         return ("is", value)
 
     def _commit(self, session: Session, changes: dict[str, Any], *, seen: dict[str, Any], generation: int) -> None:
-        reply = self.run.manager.commit(session)
+        reply = self.run.manager.commit(session, environ())
         if generation != self.run.generation:
             # The session it had has ended or moved: nothing may be written, and no cookie may leave.
             if reply.set_cookie is not None and "Max-Age=0" not in reply.set_cookie:
@@ -103,7 +104,7 @@ class Run:
         session = self.manager.open("", {})
         session.update({key: ("first", key) for key in KEYS[:3]}, nested={})
         self.want = dict(session)
-        self.cookie(self.manager.commit(session).set_cookie or "")
+        self.cookie(self.manager.commit(session, environ()).set_cookie or "")
 
     def cookie(self, header: str) -> None:
         self.cookies.append(header.partition(";")[0])
@@ -117,7 +118,7 @@ class Run:
 
     def acknowledge(self, changes: dict[str, Any], seen: dict[str, Any]) -> None:
         for key, (kind, *rest) in changes.items():
-            if kind == "gone" and key in seen:
+            if kind == "gone" and key in seen and self.want.get(key) == seen[key]:  # else another request changed it
                 self.want.pop(key, None)
             elif kind == "is":
                 self.want[key] = rest[0]

@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from tests.same import same
+from tests.texts import merged
+from wsgisession._core.codec import Codec
 from wsgisession._core.content import containers
-from wsgisession._core.merge import adopt, merge, same
+from wsgisession._core.merge import adopt
+
+CODEC = Codec(max_size=1 << 20)
+
+
+def merge(base, mine, theirs):
+    return merged(CODEC, base, mine, theirs)
+
 
 names = st.sampled_from("abc")
 scalars = st.sampled_from([None, True, 1, 1.0, "x", math.nan, (1,), frozenset({1})])
@@ -156,7 +166,7 @@ def test_two_lists_that_only_grew_keep_both_tails(base, mine, theirs):
         ),
         pytest.param({"a": 5}, {"a": {"x": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}, id="both made a dict of it"),
         pytest.param({"a": 5}, {"a": {}}, {"a": {"y": 2}}, {"a": {"y": 2}}, id="mine is a dict with nothing in it yet"),
-        pytest.param({"a": 1}, {}, {"a": 2}, {}, id="my deletion of what they changed"),
+        pytest.param({"a": 1}, {}, {"a": 2}, {"a": 2}, id="their change of what I deleted"),
         pytest.param({"a": 1}, {"a": 2}, {}, {"a": 2}, id="my change of what they deleted"),
     ],
 )

@@ -146,7 +146,7 @@ def test_what_the_first_request_writes_is_added():
 
 def test_a_permanent_session_stays_one():
     app, _ = app_of_now(PERMANENT_SESSION_LIFETIME=3600)
-    client = visitor(app, cookie_of_before(_permanent=True))
+    client = visitor(app, cookie_of_before(_permanent=True, user="ada"))
     assert "Max-Age=3600" in client.get("/get").headers["Set-Cookie"]
 
 

@@ -99,13 +99,13 @@ def test_a_manager_and_options_do_not_go_together():
 def test_the_environment_s_secret_is_taken_where_none_is_given(monkeypatch):
     monkeypatch.setenv("SESSION_SECRET", SECRET)
     from_environment, given = SessionManager(), SessionManager(secret=SECRET)
-    assert from_environment.signer.sign("A" * 43) == given.signer.sign("A" * 43)
+    assert from_environment._services.signer.sign("A" * 43) == given._services.signer.sign("A" * 43)
 
 
 def test_the_secret_that_is_given_goes_before_the_environment_s(monkeypatch):
     monkeypatch.setenv("SESSION_SECRET", "another secret, also long enough")
     other, given = SessionManager(), SessionManager(secret=SECRET)
-    assert other.signer.sign("A" * 43) != given.signer.sign("A" * 43)
+    assert other._services.signer.sign("A" * 43) != given._services.signer.sign("A" * 43)
 
 
 def test_no_secret_at_all_is_refused_with_the_command_that_makes_one():
@@ -135,7 +135,7 @@ def test_no_refusal_shows_a_secret_or_a_password():
 def test_no_repr_shows_a_secret_or_a_password():
     """SECURITY 56."""
     manager = SessionManager(secret=SECRET, store="redis://user:hunter2@localhost")
-    shown = repr(manager) + repr(SessionMiddleware(print, manager)) + repr(manager.signer)
+    shown = repr(manager) + repr(SessionMiddleware(print, manager)) + repr(manager._services.signer)
     assert "hunter2" not in shown
     assert SECRET not in shown
 
@@ -159,7 +159,7 @@ def test_a_store_that_was_made_already_is_taken_as_it_is():
 
 @pytest.mark.parametrize("user_key", ["uid", ["uid"], ("uid",)])
 def test_a_user_key_is_one_or_several(user_key):
-    assert SessionManager(secret=SECRET, user_key=user_key).user_keys == ("uid",)
+    assert SessionManager(secret=SECRET, user_key=user_key)._services.user_keys == ("uid",)
 
 
 @pytest.mark.parametrize("option", ["max_size", "max_sessions_per_user"])

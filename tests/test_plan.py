@@ -41,10 +41,15 @@ PLAN = """
     wsgi.access
     wsgi.environ
     manager
-    _core.lifecycle settings
-    _core.takeover _core.replies _core.info
-    _core.records _core.encryption _core.decisions express.codec observing.observed
-    express.forms
+    settings session
+    _core.commit
+    _core.reply _core.writing
+    _core.identity
+    _core.visit
+    _core.takeover _core.cookie_settings
+    _core.services _core.values _core.info
+    _core.records _core.secure _core.encryption express.codec observing.observed
+    express.forms _core.codec _core.merge
     express.cookie
 
     stores
@@ -65,11 +70,10 @@ PLAN = """
     stores.redis.connection
     device
     device.options device.protocol device.tokens
-    session _core.cookies _core.ids _core.codec _core.merge _core.reply _core.events _core.timeouts stores.base
-    _core.merging
+    _core.cookies _core.ids _core.events _core.timeouts stores.base
     _core.format
     _core.forms
-    _core.content stores.findings stores.url stores.pool
+    _core.content _core.rules stores.findings stores.url stores.pool
 
     _core express observing
     errors

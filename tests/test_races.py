@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.environs import request
 from tests.test_interleavings import Blind
 from tests.visits import SECRET, Clock
 from wsgisession import Session, SessionGone, SessionManager, Store, open_store
@@ -51,7 +52,7 @@ class Races(RuleBasedStateMachine):
         self.cookie = self.sent(session)
 
     def sent(self, session: Session) -> str:
-        header = self.manager.commit(session).set_cookie
+        header = self.manager.commit(session, request()).set_cookie
         return "" if header is None or "Max-Age=0" in header else header.partition(";")[0]
 
     def pick(self, index: int) -> Request:
@@ -100,8 +101,8 @@ class Races(RuleBasedStateMachine):
     @rule(index=st.integers(0, 3))
     def log_in(self, index):
         request, self.number = self.pick(index), self.number + 1
-        request.session.login(self.number)
-        request.changes["user_id"] = self.number
+        request.session.login("ann", logins=self.number)  # always her: another user's data would not be inherited
+        request.changes |= {"user_id": "ann", "logins": self.number}
         request.moves = request.logs_in = True
 
     @precondition(lambda self: self.requests)
@@ -197,7 +198,7 @@ class Races(RuleBasedStateMachine):
                 self.want.setdefault("cart", {}).update(value)
             elif value is not None:
                 self.want[key] = value
-            elif key in seen:
+            elif key in seen and self.want.get(key) == seen[key]:  # else another request changed it, and that stays
                 self.want.pop(key, None)
 
     # What must be so at every moment.

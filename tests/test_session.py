@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from markupsafe import Markup
 
+from tests.same import same
 from tests.visits import DAY, NOW, Site
 from wsgisession import ConfigurationError, HeadersSentError, SerializationError, Session, SessionError, SessionGone
-from wsgisession._core.merge import same
 
 
 def at(seconds):
@@ -342,8 +342,14 @@ def test_login_uses_the_manager_s_own_key():
 
 
 def test_login_needs_a_user(browser):
-    with pytest.raises(ValueError, match="logout"):
+    with pytest.raises(TypeError, match=r"logout\(\)"):
         browser.open().login(None)
+
+
+@pytest.mark.parametrize("user", ["", True, False, 1.5, b"ann", {"id": 3}, [], object()], ids=repr)
+def test_login_refuses_what_is_not_the_id_of_a_user(browser, user):
+    with pytest.raises(TypeError, match=r"user's ID.*user\.id"):
+        browser.open().login(user)
 
 
 def test_regenerate_gives_a_new_id_with_the_same_data(site, browser):
@@ -598,7 +604,7 @@ def test_after_the_headers_left_a_session_without_a_cookie_cannot_be_written(sit
     browser = site.browser()
     session = browser.open()
     browser.end(session)
-    session.is_sealed = True
+    session._visit.sealed = True
     assert dict(session) == {}
     for write in (
         lambda: session.update(a=1),
@@ -616,7 +622,7 @@ def test_after_the_headers_left_a_session_with_a_cookie_is_still_written(site, b
     session = browser.open()
     session["n"] = 2
     browser.end(session)
-    session.is_sealed = True
+    session._visit.sealed = True
     session["n"] = 3
     with pytest.raises(HeadersSentError):
         session.regenerate()

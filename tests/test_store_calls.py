@@ -205,6 +205,7 @@ def test_a_renewal_creates_the_new_record_and_points_to_it():
     site.calls_of(begin)
     site.clock.advance(RENEWAL)
     assert site.calls_of(read) == ["load", "create", "replace"]
+    assert site.calls_of(read) == ["load", "replace"]  # the first request with the new ID notes that it was presented
     assert site.calls_of(read) == ["load"]
 
 

@@ -101,7 +101,7 @@ class Scene:
                 if parallel is None:
                     parallel = self.old.open()
                     parallel["theirs"] = 2
-                    self.manager.lifecycle.save(parallel.state)  # type: ignore[arg-type]
+                    parallel.save()
                 else:
                     parallel["theirs"] = 2
                     parallel.save()
@@ -236,6 +236,8 @@ def test_the_old_id_of_a_renewal_is_refused_and_told_after_the_grace():
     """SECURITY 20."""
     scene = Scene()
     assert scene.move("renewal", also=False)
+    with scene.browser.request() as session:
+        assert session["old"] == 1
     scene.clock += 29
     assert scene.old.data["old"] == 1
     scene.clock += 2

@@ -169,7 +169,7 @@ def test_own(n, session_manager, session_clock):
     assert list(session_manager.all_sessions()) == []
     session = session_manager.open("", None)
     session.login("ada")
-    session_manager.commit(session)
+    session_manager.commit(session, {"wsgi.url_scheme": "https", "HTTP_HOST": "localhost"})
     began = session.created_at
     session_clock.advance(10)
     assert (session_manager.info(session.handle).expires_at - began).total_seconds() == 86_400

@@ -132,6 +132,7 @@ def test_security_25_fifty_renewals_move_nothing_but_the_id(store, clock):
     for _ in range(50):
         clock += 141
         assert browser.visit(times)[:2] == (moment(0), moment(0))
+        browser.visit(read)  # presents the new ID
         ids.add(browser.session_id)
     assert len(ids) == 51
     clock.now = NOW + ABSOLUTE
@@ -194,6 +195,7 @@ def test_security_20_a_parallel_request_with_the_old_id_is_served_from_the_renew
     old = browser.twin()
     clock += 301
     browser.put(a=1)
+    browser.visit(read)  # presents the new ID
     clock += 29
     assert old.twin().visit(read) == {"user_id": "ada", "a": 1}
     old.put(b=2)
@@ -222,6 +224,10 @@ def test_the_old_id_ends_with_its_grace_though_it_is_used_all_the_time(renewing,
     header = stubborn.jar.header
     clock += 301
     browser.visit(read)
+    for _ in range(20):
+        clock += 10
+        assert stubborn.visit(read, cookies=header) == {"user_id": "ada"}
+    browser.visit(read)  # presents the new ID
     for _ in range(3):
         clock += 10
         assert stubborn.visit(read, cookies=header) == {"user_id": "ada"}

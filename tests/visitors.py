@@ -150,4 +150,4 @@ class Browser:
 
 def handles(site: Site) -> set[str]:
     """Return the handles of all live records."""
-    return {handle for handle, _ in site.store.scan(now=site.manager.lifecycle.now())}
+    return {handle for handle, _ in site.store.scan(now=site.manager._services.clock())}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.environs import request as environ
 from wsgisession import Session, SessionEvent, SessionManager
 from wsgisession._core.reply import Reply
 from wsgisession.stores.memory import MemoryStore
@@ -90,11 +91,11 @@ class Browser:
     def open(self) -> Session:
         return self.manager.open(f"{self.manager.name}={self.cookie}" if self.cookie else "", {})
 
-    def end(self, session: Session, **request: Any) -> Reply:
-        self.reply = self.manager.commit(session, **request)
+    def end(self, session: Session, *, dropped: bool = False, **request: Any) -> Reply:
+        self.reply = self.manager.commit(session, environ(**request), dropped=dropped)
         if self.reply.set_cookie is not None:
             self.cookie = self.reply.set_cookie.partition(";")[0].partition("=")[2]
-        session.is_sealed = True
+        session._visit.sealed = True
         self.manager.finish(session)
         return self.reply
 

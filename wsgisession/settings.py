@@ -1,96 +1,248 @@
-"""The manager's options, checked at start: a mistake is a `ConfigurationError` with the cure in the sentence."""
+"""Every option of `SessionManager` once: its type, its default, and the check that it can be right."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from inspect import Parameter, Signature
+from typing import Any, Literal, TypedDict
 
 from ._core.codec import Codec
-from ._core.cookies import CookieOptions
-from ._core.events import Listener
-from ._core.ids import CURE, IDSigner
-from ._core.records import user_text
-from ._core.timeouts import Default, Duration, Timeouts
+from ._core.cookies import CookieOptions, cookie_finder
+from ._core.events import Events, Listener
+from ._core.ids import CURE, IDSigner, parse_secrets
+from ._core.records import Records, is_user, user_text
+from ._core.secure import SecureRule
+from ._core.services import Services
+from ._core.timeouts import THIRTY_DAYS, Default, Duration, Timeouts
 from .errors import ConfigurationError, SerializationError
 from .express.codec import ExpressCodec
 from .express.cookie import ExpressSigner
-from .session import first_user
 from .stores import Reader, Store, in_layout_of_express, open_store
 
+Secret = str | bytes | Sequence[str | bytes]
 
-def given_or_environment(secret: str | bytes | Sequence[str | bytes] | None) -> str | bytes | Sequence[str | bytes]:
-    """Return the secret that was given, or the environment's ``SESSION_SECRET``."""
-    found = os.environ.get("SESSION_SECRET") if secret is None else secret
-    if found is None:
-        raise ConfigurationError(f"no secret: pass secret=..., or set SESSION_SECRET in the environment; {CURE}")
-    return found
+USER_KEYS = ("user_id", "_user_id", "_auth_user_id")
 
 
-def _check_size(max_size: object) -> None:
-    if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
-        raise ConfigurationError(f"max_size must be a number of bytes, not {max_size!r}")
+class Options(TypedDict, total=False):
+    """The options of `SessionManager`, which describes them. Durations are seconds or a timedelta."""
+
+    secret: Secret | None
+    store: str | Store
+    name: str
+    format: Literal["native", "express"]
+    resave: bool
+    save_uninitialized: bool
+    rolling: bool
+    unset: Literal["keep", "destroy"]
+    cookie: CookieOptions | Mapping[str, Any] | None
+    idle_timeout: Duration | None
+    absolute_timeout: Duration | None
+    touch_after: Duration | None
+    renewal_timeout: Duration | None
+    renewal_grace: Duration
+    user_key: str | Sequence[str]
+    user_loader: Callable[[Any], Any] | None
+    max_sessions_per_user: int | None
+    track_client: bool
+    on_conflict: Literal["merge", "overwrite", "refuse"]
+    on_gone: Literal["discard", "raise"]
+    on_store_error: Literal["raise", "unavailable"]
+    max_size: int
+    encryption_key: str | bytes | Sequence[str | bytes] | None
+    genid: Callable[[Any], str] | None
+    on_event: Listener | Sequence[Listener] | None
+    clock: Callable[[], float]
+    random: Callable[[int], bytes]
 
 
-def _native_codec(encryption_key: str | bytes | Sequence[str | bytes] | None, *, max_size: int) -> Codec:
-    """Return the codec of the native format, with encryption where there is a key."""
-    if encryption_key is None:
-        return Codec(max_size=max_size)
-    try:
-        from ._core.encryption import EncryptedCodec, parse_keys  # only who encrypts needs the package
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("encryption_key needs cryptography: pip install 'wsgisession[encryption]'") from error
-    return EncryptedCodec(parse_keys(encryption_key), max_size=max_size)
+def _now() -> float:
+    """Return the time; looked up at each call, so that tools that freeze ``time.time`` affect it."""
+    return time.time()
+
+
+DEFAULTS: dict[str, Any] = {
+    "secret": None,
+    "store": "memory://",
+    "name": "sid",
+    "format": "native",
+    "resave": False,
+    "save_uninitialized": False,
+    "rolling": False,
+    "unset": "keep",
+    "cookie": None,
+    "idle_timeout": None,
+    "absolute_timeout": THIRTY_DAYS,
+    "touch_after": None,
+    "renewal_timeout": None,
+    "renewal_grace": 30.0,
+    "user_key": USER_KEYS,
+    "user_loader": None,
+    "max_sessions_per_user": None,
+    "track_client": False,
+    "on_conflict": "merge",
+    "on_gone": "discard",
+    "on_store_error": "raise",
+    "max_size": 1 << 20,
+    "encryption_key": None,
+    "genid": None,
+    "on_event": None,
+    "clock": _now,
+    "random": os.urandom,
+}
+
+_CHOICES = {
+    "format": ("native", "express"),
+    "unset": ("keep", "destroy"),
+    "on_conflict": ("merge", "overwrite", "refuse"),
+    "on_gone": ("discard", "raise"),
+    "on_store_error": ("raise", "unavailable"),
+}
+_FLAGS = ("resave", "save_uninitialized", "rolling", "track_client")
+_CALLABLES = ("user_loader", "genid", "clock", "random")
+_NATIVE_ONLY = ("renewal_timeout", "encryption_key")
+
+
+def signature() -> Signature:
+    """Return the signature of `SessionManager`, for ``help`` and other tools."""
+    parameters = (Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in DEFAULTS.items())
+    return Signature(list(parameters))
+
+
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options, each checked on its own.
+
+    :raises ConfigurationError: for a value that cannot be right.
+    :raises TypeError: for an unknown name, suggesting the intended one.
+    """
+    for name in given:
+        if name not in DEFAULTS:
+            raise TypeError(unknown_option(name, "SessionManager", DEFAULTS))
+    options = {**DEFAULTS, **given}
+    for name, known in _CHOICES.items():
+        if options[name] not in known:
+            raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {options[name]!r}")
+    for name in _FLAGS:
+        if not isinstance(options[name], bool):
+            raise ConfigurationError(f"{name} must be True or False, not {options[name]!r}")
+    for name in _CALLABLES:
+        if options[name] is not None and not callable(options[name]):
+            raise ConfigurationError(f"{name} must be callable, not {type(options[name]).__name__}")
+    for name in _NATIVE_ONLY:
+        if options["format"] == "express" and options[name]:
+            raise ConfigurationError(f'{name} belongs to the native format: leave out {name}, or format="express"')
+    _check_number("max_size", options["max_size"], "a number of bytes")
+    if options["max_sessions_per_user"] is not None:
+        _check_number(
+            "max_sessions_per_user", options["max_sessions_per_user"], "a whole number of at least 1, or None"
+        )
+    return options
+
+
+def unknown_option(name: str, where: str, known: Iterable[str]) -> str:
+    """Return the sentence for an option that does not exist, with the intended one if it can be guessed."""
+    names = sorted(known)
+    alike = get_close_matches(str(name), names, n=1, cutoff=0.6)
+    hint = f"; did you mean {alike[0]!r}?" if alike else f"; it takes {', '.join(names)}"
+    return f"{where} has no option {name!r}{hint}"
+
+
+def services_from(given: Mapping[str, Any]) -> Services:
+    """Return what the sessions of a manager work with.
+
+    :raises ConfigurationError: for an option that cannot be right, with the fix.
+    :raises TypeError: for an unknown option.
+    """
+    options = with_defaults(given)
+    cookie = cookie_options(options["cookie"])
+    cookie.check_name(options["name"])
+    is_express, clock = options["format"] == "express", options["clock"]
+    keys = user_keys(options["user_key"])
+    signer = _signer(options)
+    native = opened_store(options["store"])
+    timeouts = _timeouts(options, cookie, express_ttl=native.express_ttl)
+    events = Events(listeners_of(options["on_event"]), clock=clock, shown=signer.shown)
+    codec, store = _codec_and_store(options, native, timeouts=timeouts, cookie=cookie, keys=keys)
+    records = Records(
+        store,
+        codec,
+        timeouts=timeouts,
+        events=events,
+        clock=clock,
+        user_keys=keys,
+        on_conflict=options["on_conflict"],
+    )
+    return Services(
+        name=options["name"],
+        records=records,
+        codec=codec,
+        signer=signer,
+        timeouts=timeouts,
+        events=events,
+        clock=clock,
+        random=options["random"],
+        genid=options["genid"],
+        find=cookie_finder(options["name"]),
+        cookie=cookie,
+        secure=SecureRule(options["name"]),
+        user_keys=keys,
+        user_loader=options["user_loader"],
+        max_sessions=options["max_sessions_per_user"],
+        resave=options["resave"],
+        save_uninitialized=options["save_uninitialized"],
+        rolling=options["rolling"],
+        unset=options["unset"],
+        on_gone=options["on_gone"],
+        on_store_error=options["on_store_error"],
+        track_client=options["track_client"],
+        is_express=is_express,
+    )
+
+
+def _check_number(name: str, value: object, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be {what}, not {value!r}")
+
+
+def _signer(options: Mapping[str, Any]) -> IDSigner:
+    secret = os.environ.get("SESSION_SECRET") if options["secret"] is None else options["secret"]
+    if secret is None:
+        raise ConfigurationError(
+            f"there is no secret: pass secret=..., or set SESSION_SECRET in the environment; {CURE}"
+        )
+    kind = ExpressSigner if options["format"] == "express" else IDSigner
+    return kind(parse_secrets(secret), own_ids=options["genid"] is not None)
 
 
 def opened_store(store: object) -> Store:
-    """Return the store, opened where it is a URL."""
+    """Return the store, opened if it is a URL."""
     if isinstance(store, str):
         return open_store(store)
     if not isinstance(store, Store):
-        raise ConfigurationError('store must be a URL such as "redis://localhost:6379/0", or a Store')
+        raise ConfigurationError(
+            f'store must be a URL such as "redis://localhost:6379/0", or a Store, not {type(store).__name__}'
+        )
     return store
 
 
-def cookie_options(cookie: CookieOptions | Mapping[str, Any] | None) -> CookieOptions:
-    """Return the cookie's options from themselves or a dict of their names."""
+def cookie_options(cookie: object) -> CookieOptions:
+    """Return the cookie's options from themselves or a dict with the same names."""
     if isinstance(cookie, CookieOptions):
         return cookie
-    try:
-        return CookieOptions(**({} if cookie is None else cookie))
-    except TypeError:
-        known = ", ".join(CookieOptions.__dataclass_fields__)
-        raise ConfigurationError(f"cookie must be a CookieOptions, or a dict with names among {known}") from None
-
-
-def check_choice(name: str, value: object, *known: str) -> None:
-    """Check that the value is one of the known."""
-    if value not in known:
-        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
-
-
-def check_limit(name: str, value: object) -> None:
-    """Check that the value is a whole number of at least 1, or None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigurationError(f"{name} must be a whole number of at least 1, or None, not {value!r}")
-
-
-def check_flags(**flags: object) -> None:
-    """Check that the values are True or False."""
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ConfigurationError(f"{name} must be True or False, not {value!r}")
-
-
-def check_callables(**given: object) -> None:
-    """Check that the values can be called, where they are given."""
-    for name, value in given.items():
-        if value is not None and not callable(value):
-            raise ConfigurationError(f"{name} must be callable, not {type(value).__name__}")
+    if cookie is not None and not isinstance(cookie, Mapping):
+        raise ConfigurationError(f"cookie must be a CookieOptions or a dict, not {type(cookie).__name__}")
+    given = dict(cookie or {})
+    for name in given:
+        if name not in CookieOptions.__dataclass_fields__:
+            raise ConfigurationError(unknown_option(name, "cookie", CookieOptions.__dataclass_fields__))
+    return CookieOptions(**given)
 
 
 def listeners_of(on_event: object) -> tuple[Listener, ...]:
-    """Return what is to be told of events: nobody, one callable or several."""
+    """Return the callables that receive events."""
     if on_event is None:
         return ()
     listeners = tuple(on_event) if isinstance(on_event, (list, tuple)) else (on_event,)
@@ -100,77 +252,62 @@ def listeners_of(on_event: object) -> tuple[Listener, ...]:
 
 
 def user_keys(user_key: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the keys that a user may stand under."""
+    """Return the keys under which the session may hold its user."""
     keys = tuple(user_key) if isinstance(user_key, (list, tuple)) else (user_key,)
     if not keys or not all(isinstance(key, str) and key for key in keys):
-        raise ConfigurationError("user_key must be a key of the session, or several")
+        raise ConfigurationError(f"user_key must be a key of the session, or several, not {user_key!r}")
     return keys
 
 
-def check_format(format: str, **given: object) -> None:
-    """Check that the format is known, and that no option was given that only the native one has."""
-    check_choice("format", format, "native", "express")
-    for name, value in given.items():
-        if format == "express" and value is not None:
-            raise ConfigurationError(f'{name} belongs to the native format: leave it out, or format="express"')
+def _timeouts(options: Mapping[str, Any], cookie: CookieOptions, *, express_ttl: float) -> Timeouts:
+    """Return the timeouts. At Express the cookie's lifetime is the idle timeout, and no absolute one is the default."""
+    idle, absolute, more = options["idle_timeout"], options["absolute_timeout"], {}
+    if options["format"] == "express":
+        more["unlimited"] = express_ttl if idle is None else idle
+        idle, absolute = None, None if isinstance(absolute, Default) else absolute
+    return Timeouts.from_options(
+        idle_timeout=idle,
+        absolute_timeout=absolute,
+        touch_after=options["touch_after"],
+        renewal_timeout=options["renewal_timeout"],
+        renewal_grace=options["renewal_grace"],
+        max_age=cookie.seconds,
+        **more,
+    )
 
 
-def signer_for(format: str, secrets: Sequence[bytes], *, own_ids: bool) -> IDSigner:
-    """Return what signs the IDs in cookies of this format."""
-    kind = ExpressSigner if format == "express" else IDSigner
-    return kind(secrets, own_ids=own_ids)
-
-
-def timeouts_for(
-    format: str, idle_timeout: Duration | None, absolute_timeout: Duration | None, *, ttl: float
-) -> dict[str, Any]:
-    """Return the timeouts as `Timeouts.from_options` takes them.
-
-    At Express the cookie's lifetime is the idle timeout, and there is no absolute one: it counts where it was set.
-
-    :param ttl: what Express's store gives a session whose cookie has no lifetime.
-    """
-    if format != "express":
-        return {"idle_timeout": idle_timeout, "absolute_timeout": absolute_timeout}
-    absolute = None if isinstance(absolute_timeout, Default) else absolute_timeout
-    return {
-        "idle_timeout": None,
-        "absolute_timeout": absolute,
-        "unlimited": ttl if idle_timeout is None else idle_timeout,
-    }
-
-
-def codec_and_store(
-    format: str,
-    store: Store,
-    *,
-    timeouts: Timeouts,
-    most_sessions: int | None,
-    cookie: CookieOptions,
-    user_keys: tuple[str, ...],
-    max_size: int,
-    encryption_key: str | bytes | Sequence[str | bytes] | None,
-    clock: Callable[[], float],
+def _codec_and_store(
+    options: Mapping[str, Any], store: Store, *, timeouts: Timeouts, cookie: CookieOptions, keys: tuple[str, ...]
 ) -> tuple[Codec, Store]:
-    """Return what packs records in this format, and the store with the layout for them.
+    """Return what packs the records, and the store with the layout for them.
 
-    Express's records say when a session began only where it is to end some day, or when the user has too many.
+    Express's records say when a session began only if it is to end some day, or if a user's sessions are limited.
     """
-    _check_size(max_size)
-    if format != "express":
-        return _native_codec(encryption_key, max_size=max_size), store
-    dates = timeouts.absolute is not None or most_sessions is not None
-    codec = ExpressCodec(max_size=max_size, options=cookie, dates=dates, clock=clock)
+    if options["format"] != "express":
+        return _native_codec(options["encryption_key"], max_size=options["max_size"]), store
+    dates = timeouts.absolute is not None or options["max_sessions_per_user"] is not None
+    codec = ExpressCodec(max_size=options["max_size"], options=cookie, dates=dates, clock=options["clock"])
 
     def glance(packed: bytes) -> tuple[float, str | None]:
         max_age, data = codec.glance(packed)
-        return timeouts.ttl(max_age), _indexed_text(first_user(data, user_keys))
+        user = next((data[key] for key in keys if is_user(data.get(key))), None)
+        return timeouts.ttl(max_age), _indexed_text(user)
 
-    return codec, store.rebuilt(lambda inner: in_layout_of_express(inner, Reader(glance, user_keys)))
+    return codec, store.rebuilt(lambda inner: in_layout_of_express(inner, Reader(glance, keys)))
+
+
+def _native_codec(encryption_key: Any, *, max_size: int) -> Codec:
+    if encryption_key is None:
+        return Codec(max_size=max_size)
+    try:
+        from ._core.encryption import EncryptedCodec, parse_keys  # only apps that encrypt need the package
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("encryption_key needs cryptography: pip install 'wsgisession[encryption]'") from error
+    return EncryptedCodec(parse_keys(encryption_key), max_size=max_size)
 
 
 def _indexed_text(user_id: object) -> str | None:
     try:
         return None if user_id is None else user_text(user_id)
     except SerializationError:
-        return None  # too long, or NUL in it: nobody can be looked up by that
+        return None  # too long, or with a NUL: nobody can be looked up by that

@@ -97,7 +97,7 @@ class Pair:
 
     def _untouched(self, theirs: Answer, ours: Answer) -> Answer:
         """Return our answer to a request whose app did not look at the session, with what it would have seen."""
-        signer, cookie = self.ours.app.manager.signer, self.ours.browser.cookie
+        signer, cookie = self.ours.app.manager._services.signer, self.ours.browser.cookie
         session_id = None if cookie in (None, FORGED) else signer.unsign(cookie)
         return Answer(ours.status, ours.set_cookie, session_id, theirs.data)
 

@@ -86,7 +86,7 @@ def outside_of_requests(handle: str) -> None:
         assert_type(session.cookie.max_age, "float | None")
         assert_type(session.cookie.secure, "bool | str")
         assert_type(session.transaction(count), int)
-        session[1] = "keys are text"  # type: ignore[index]
+        session[1] = "keys are text"
         session.user_id = "ada"  # type: ignore[misc]
     assert_type(manager.sessions_for("ada"), list[SessionInfo])
     assert_type(manager.load(handle), "Session | None")

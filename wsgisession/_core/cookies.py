@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from email.utils import formatdate
 from functools import lru_cache
-from ipaddress import ip_address
-from typing import Literal
+from typing import Any, Literal
 
 from werkzeug.http import dump_cookie
 
 from ..errors import ConfigurationError
-
-MOST_CANDIDATES = 8
-"""How many cookies of our name are tried in one request (RFC 6265bis section 5.8.3 leaves their order open)."""
 
 LONGEST_HEADER = 64 * 1024
 LONGEST_LIFETIME = timedelta(days=400).total_seconds()  # RFC 6265bis section 5.5
@@ -25,7 +22,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[ -:<-~]*")
 _DOMAIN = re.compile(r"\.?(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 _PREFIXES = ("__secure-", "__host-", "__http-")  # RFC 6265bis section 4.1.3, layered-cookies draft
-_THE_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LAST_SECOND = 253_402_300_799  # of the year 9999
 
 SameSite = Literal["Lax", "Strict", "None"]
 
@@ -99,6 +96,21 @@ class CookieOptions:
         """The ``max_age`` in seconds, or None."""
         return None if self.max_age is None else float(self.max_age)  # type: ignore[arg-type]
 
+    def with_own(self, own: dict[str, Any] | None) -> CookieOptions:
+        """Return the settings of a session: these, and its own as far as the two go together.
+
+        :param own: by name; ``lifetime`` is a ``max_age`` that the framework chose.
+        """
+        if not own:
+            return self
+        values = {name: own[name] for name in _NAMES if name in own}
+        if "max_age" not in own and "lifetime" in own:
+            values["max_age"] = own["lifetime"]
+        try:
+            return replace(self, **values)
+        except ConfigurationError:  # the operator has changed the others since, which is no visitor's mistake
+            return self
+
     def check_name(self, name: str) -> None:
         """Check that the name is a token and that these options keep what its prefix promises.
 
@@ -131,6 +143,9 @@ class CookieOptions:
         return mine == "/" or path == mine or path.startswith(mine if mine.endswith("/") else mine + "/")
 
 
+_NAMES = tuple(field.name for field in fields(CookieOptions))
+
+
 def _check_attribute(what: str, value: str) -> None:
     if not isinstance(value, str) or not _ATTRIBUTE.fullmatch(value) or len(value) > _LONGEST_ATTRIBUTE:
         raise ConfigurationError(
@@ -138,72 +153,60 @@ def _check_attribute(what: str, value: str) -> None:
         )
 
 
-def cookie_finder(name: str) -> Callable[[str], Iterable[str]]:
-    """Return a function that finds the values of this cookie in a Cookie header: the first eight, as they stand.
+CookieFinder = Callable[[str], Iterator[str]]
+
+
+def cookie_finder(name: str) -> CookieFinder:
+    """Return a function that finds the values of this cookie in a Cookie header, in their order.
 
     The name is exact and case-sensitive (RFC 6265bis section 5.4). A header of over 64 KiB has none.
     """
     pattern = re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=[ \t]*([^;]*)")
 
-    def find(header: str) -> Iterable[str]:
+    def find(header: str) -> Iterator[str]:
         if name not in header or len(header) > LONGEST_HEADER:  # which settles most requests without a closer look
-            return ()
-        return [_unquoted(value.rstrip(" \t")) for value in pattern.findall(header)[:MOST_CANDIDATES]]
+            return iter(())
+        return map(_trimmed, pattern.findall(header))
 
     return find
 
 
-@lru_cache(maxsize=256)
-def is_plain_loopback(scheme: str, host: str) -> bool:
-    """Tell whether a request came over plain http to a loopback host, where browsers keep Secure cookies away.
-
-    :param host: the Host header's value, or a bare name.
-    """
-    if scheme != "http":
-        return False
-    name = host[1:].partition("]")[0] if host.startswith("[") else host
-    if name.count(":") == 1:
-        name = name.partition(":")[0]
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _unquoted(value: str) -> str:
+def _trimmed(value: str) -> str:
+    value = value.rstrip(" \t")
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value
 
 
 def set_cookie(name: str, value: str, options: CookieOptions, *, secure: bool, lasts: int | None, now: float) -> str:
-    """Return the Set-Cookie value that gives the browser the cookie.
+    """Return the Set-Cookie value that gives the browser the cookie. Name and value need no quoting.
 
     :param lasts: Max-Age in seconds, or None for a cookie that ends with the browser.
+    :param now: seconds since the epoch.
     """
-    expires = None if lasts is None else _THE_EPOCH + timedelta(seconds=int(now) + lasts)  # as HTTP writes it
-    return _dump(name, value, options, secure=secure, max_age=lasts, expires=expires)
+    start, rest = _attributes(options, secure)
+    if lasts is None:
+        return f"{name}={value}{start}{rest}"
+    return f"{name}={value}{start}; Expires={_http_date(int(now) + lasts)}; Max-Age={lasts}{rest}"
 
 
 def expire_cookie(name: str, options: CookieOptions, *, secure: bool) -> str:
     """Return the Set-Cookie value that makes the browser drop the cookie: the same attributes, empty and past."""
-    return _dump(name, "", options, secure=secure, max_age=0, expires=_THE_EPOCH)
+    start, rest = _attributes(options, secure)
+    return f"{name}={start}; Expires={_http_date(0)}; Max-Age=0{rest}"
 
 
-def _dump(
-    name: str, value: str, options: CookieOptions, *, secure: bool, max_age: int | None, expires: datetime | None
-) -> str:
-    return f"{name}={value};{_attributes(options, secure, max_age, expires)}"
+@lru_cache(maxsize=64)
+def _http_date(second: int) -> str:
+    return formatdate(min(second, _LAST_SECOND), usegmt=True)
 
 
-@lru_cache(maxsize=256)
-def _attributes(options: CookieOptions, secure: bool, max_age: int | None, expires: datetime | None) -> str:
-    """Return what follows the value, the same for all visitors of a second. Name and value need no quoting."""
+@lru_cache(maxsize=64)
+def _attributes(options: CookieOptions, secure: bool) -> tuple[str, str]:
+    """Return what goes before and after the lifetime, as werkzeug writes it; the same for all visitors."""
     header = dump_cookie(
         "name",
         "",
-        max_age=max_age,
-        expires=expires,
+        max_age=1,
+        expires=0,
         path=options.path,
         domain=options.domain,
         secure=secure,
@@ -213,4 +216,5 @@ def _attributes(options: CookieOptions, secure: bool, max_age: int | None, expir
         sync_expires=False,
         max_size=0,
     )
-    return header.partition(";")[2]
+    start, _, rest = header.partition("; Expires=")
+    return start.partition("=")[2], rest.partition("Max-Age=1")[2]

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import ConfigurationError, SerializationError
 from .codec import Codec
-from .content import Content, Content2, Renewed
+from .content import Content, Renewed
 
 _MARK = b'"ws1-aesgcm:'
 _NONCE_BYTES = 12
@@ -50,23 +50,6 @@ class EncryptedCodec(Codec):
             other decoder is tried (ASVS 5.0 11.2.5).
         """
         return super().unpack(self._decrypted(packed, handle), handle=handle)
-
-    def pack2(self, content: Content2 | Renewed, *, handle: str) -> bytes:
-        """Return what the store keeps under the handle: nothing that could be read without the key.
-
-        :raises SerializationError: where it is larger than ``max_size``.
-        """
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = _cipher(self._keys[0], handle).encrypt(nonce, super().pack2(content, handle=handle), _MARK)
-        return _MARK + b64encode(nonce + sealed) + b'"'
-
-    def unpack2(self, packed: bytes, *, handle: str) -> Content2 | Renewed:
-        """Return the content of what the store kept under the handle.
-
-        :raises SerializationError: for anything that `pack` did not write for this handle with one of the keys; no
-            other decoder is tried (ASVS 5.0 11.2.5).
-        """
-        return super().unpack2(self._decrypted(packed, handle), handle=handle)
 
     def _decrypted(self, packed: bytes, handle: str) -> bytes:
         if not packed.startswith(_MARK) or not packed.endswith(b'"'):

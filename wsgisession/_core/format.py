@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import chain
@@ -21,6 +21,7 @@ import msgspec
 from markupsafe import Markup
 
 from ..errors import SerializationError
+from .content import Texts
 from .forms import MANY, MARK, MAX_DEPTH, Key, RefusedError, is_utf8, key_form, key_text, native_form
 
 UNREADABLE = (
@@ -40,9 +41,6 @@ _FEW = 16  # values, up to which a loop is faster than calls for all of them
 _NESTED = frozenset({dict, list})
 _STR = frozenset({str})
 _STRIDE = 1500  # half of the digits of the largest int that is stored
-
-Texts = dict[str, bytes]
-"""The JSON text of each value, by the name under which its key is stored."""
 
 encode_json = msgspec.json.Encoder().encode
 decode_json = msgspec.json.Decoder().decode
@@ -100,6 +98,10 @@ class Format:
     def key_of(self, name: str) -> Any:
         """Return the top-level key that is stored under a name."""
         return name
+
+    def keys_of(self, texts: Texts) -> Iterable[Any]:
+        """Return the keys of these texts, in their order."""
+        return texts
 
     def split(self, text: bytes) -> Texts:
         """Return the text of each value of a JSON object.
@@ -214,6 +216,10 @@ class NativeFormat(Format):
             return key if type(key) is not list and type(key) is not dict and self.name_of(key) == name else name
         except (ValueError, SerializationError):
             return name
+
+    def keys_of(self, texts: Texts) -> Iterable[Any]:
+        """Return the keys of these texts, in their order."""
+        return texts if MARK not in "".join(texts) else [self.key_of(name) for name in texts]
 
     def split(self, text: bytes) -> Texts:
         """Return the text of each value of a JSON object.

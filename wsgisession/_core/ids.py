@@ -25,6 +25,14 @@ _KNOWN = re.compile(
 # 256 bits as unpadded base64url: 43 characters, of which the last carries four bits (RFC 4648 section 3.5).
 _TEXT_OF_256_BITS = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_TEXT_OF_240_BITS = "[A-Za-z0-9_-]{40}"
+_ID = f"(?:{_TEXT_OF_256_BITS}|{_TEXT_OF_240_BITS})"
+LONG = 43
+"""The characters of an ID of 256 bits."""
+
+SHORT = 40
+"""The characters of an ID of 240 bits, as in Django, where database columns are that wide."""
+
 _ID_OF_THE_APP = "[A-Za-z0-9_-]{16,128}"
 
 
@@ -81,7 +89,7 @@ class IDSigner:
         self._algorithm = _HMACSHA256()
         self._signer = Signer(self._keys[0], key_derivation="none", algorithm=self._algorithm)
         self._renewal_keys = [hmac.digest(b"wsgisession renewal 1", secret, "sha256") for secret in secrets]
-        self._id = re.compile(_ID_OF_THE_APP if own_ids else _TEXT_OF_256_BITS)
+        self._id = re.compile(_ID_OF_THE_APP if own_ids else _ID)
         self._value = re.compile(rf"{self._id.pattern}\.{_TEXT_OF_256_BITS}")
 
     def new_id(self, bits: bytes) -> str:
@@ -112,13 +120,17 @@ class IDSigner:
                 return session_id
         return None
 
-    def renewed_id(self, session_id: str, nonce: str) -> str:
-        """Return the ID that follows an ID: only who has the old ID and the secret can make it."""
-        return _renewed(self._renewal_keys[0], session_id, nonce)
+    def renewed_id(self, session_id: str, nonce: str, *, length: int | None = None) -> str:
+        """Return the ID that follows an ID: it takes the old ID and the secret to make it.
+
+        :param length: in characters; if omitted, as long as the old one.
+        """
+        return _renewed(self._renewal_keys[0], session_id, nonce)[: length or _length_after(session_id)]
 
     def follow(self, session_id: str, nonce: str, *, handle: str) -> str | None:
         """Return the ID with this handle that followed an ID, made with any of the secrets."""
-        made = (_renewed(key, session_id, nonce) for key in self._renewal_keys)
+        length = _length_after(session_id)
+        made = (_renewed(key, session_id, nonce)[:length] for key in self._renewal_keys)
         return next((one for one in made if self.handle(one) == handle), None)
 
     def handle(self, session_id: str) -> str:
@@ -135,6 +147,10 @@ class IDSigner:
     def shown(self, handle: str) -> str:
         """Return what logs may say of a record: its handle, where that opens nothing."""
         return handle
+
+
+def _length_after(session_id: str) -> int:
+    return SHORT if len(session_id) == SHORT else LONG
 
 
 def _renewed(key: bytes, session_id: str, nonce: str) -> str:

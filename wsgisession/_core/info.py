@@ -1,4 +1,4 @@
-"""Sessions as their user, or an operator, may see them: nothing here opens one."""
+"""`SessionInfo`: a session as its user, or an operator, may see it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from ..session import as_datetime, last_seen
-from .content import Loaded
+from .content import Snapshot
+from .timeouts import as_datetime
 
 _LONGEST_ADDRESS = 64
 _LONGEST_AGENT = 256
@@ -17,12 +17,12 @@ _LONGEST_AGENT = 256
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """A session as its user, or an operator, may see it: nothing in it opens the session.
+    """A session as its user, or an operator, may see it. Nothing in it grants access to the session.
 
-    :param handle: with ``format="express"`` the session ID, and a secret: not for a page or a log.
+    :param handle: with ``format="express"`` the session ID, which is a secret: keep it out of pages and logs.
     :param data: a read-only view.
-    :param ip_address: where the session was last written from, with ``track_client``.
-    :param user_agent: likewise.
+    :param ip_address: the address that last wrote the session, with ``track_client``.
+    :param user_agent: the browser that last wrote the session, with ``track_client``.
     """
 
     handle: str
@@ -30,7 +30,7 @@ class SessionInfo:
     created_at: datetime
     last_seen_at: datetime
     expires_at: datetime
-    data: Mapping[str, Any]
+    data: Mapping[Any, Any]
     ip_address: str | None = None
     user_agent: str | None = None
     _shown: str = field(default="", repr=False, compare=False)
@@ -39,28 +39,33 @@ class SessionInfo:
         return f"<SessionInfo {self._shown or self.handle}>"
 
 
-def info_of(loaded: Loaded, *, user_id: Any, deadline: float, shown: str = "") -> SessionInfo:
+def info_of(snapshot: Snapshot, data: Mapping[Any, Any], *, user_id: Any, deadline: float, shown: str) -> SessionInfo:
     """Return what may be shown of a session.
 
-    :param shown: the name to show in a repr in place of the handle.
-    :param deadline: when it ends whatever its activity, in seconds since the epoch.
+    :param deadline: when it ends regardless of activity, in seconds since the epoch.
+    :param shown: the name to show in a repr instead of the handle.
     """
-    record, content = loaded.record, loaded.content
+    record, content = snapshot.record, snapshot.content
     address, agent = content.client or (None, None)
     return SessionInfo(
-        loaded.handle,
+        snapshot.handle,
         user_id,
         as_datetime(content.created_at),
         as_datetime(last_seen(record)),
         as_datetime(min(record.expires_at, deadline)),
-        MappingProxyType(loaded.data),
+        MappingProxyType(dict(data)),
         address or None,
         agent or None,
         shown,
     )
 
 
+def last_seen(record: Any) -> float:
+    """Return when a record's idle timeout was last restarted."""
+    return float(record.expires_at - record.ttl)
+
+
 def capped(client: tuple[str, str]) -> tuple[str, str]:
-    """Return what the client says of itself, cut to size and without control characters (ASVS 5.0 16.4.1)."""
+    """Return what the client says of itself, limited in length and without control characters (ASVS 5.0 16.4.1)."""
     address, agent = ("".join(c for c in text[:_LONGEST_AGENT] if c.isprintable()) for text in client)
     return address[:_LONGEST_ADDRESS], agent

@@ -1,32 +1,36 @@
-"""Records with their meaning: packed and unpacked, expired by the clock, merged when another writer came between."""
+"""`Records`: the store in terms of snapshots. Expired by the clock, merged when another writer came between."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from ..errors import SerializationError, SessionConflict, SessionGone, StoreError
-from ..session import first_user
 from ..stores.base import Record, Store
-from .codec import Codec, is_utf8
-from .content import Content, Loaded, Renewed
+from .codec import Codec
+from .content import Content, Renewed, Snapshot, Texts, merged_fields
 from .events import Events, logger
-from .merge import merge
+from .forms import is_utf8
+from .merge import merge_texts
 from .timeouts import Timeouts
 
 T = TypeVar("T")
 
-GONE = "the session was destroyed, revoked or expired while this request ran"
+GONE = "the session was destroyed, revoked, or expired while this request ran"
 
 _LONGEST_USER = 1024
-_MOST_PASSES = 1000
+_BATCH = 500
 
 
 class Records:
-    """What the manager does to the store, in terms of content instead of bytes."""
+    """Find, create, replace, and end the records of sessions.
+
+    :param on_conflict: "merge", "overwrite", or "refuse" when another writer came between.
+    """
 
     def __init__(
         self,
@@ -43,180 +47,169 @@ class Records:
         self._timeouts, self._events, self._clock = timeouts, events, clock
         self._user_keys, self._on_conflict = user_keys, on_conflict
 
-    def load(self, handle: str, *, restart: bool, presented: bool = False) -> Loaded | None:
-        """Read a live session, also where its ID was renewed since; an expired or undecodable one is absent.
+    # Reading.
+
+    def load(self, handle: str, *, restart: bool, presented: bool = False) -> Snapshot | None:
+        """Read a live session, following renewals of its ID; an expired or undecodable record is absent.
 
         :param restart: whether this is activity of the user, which restarts the idle timeout.
-        :param presented: whether a client presented its ID: a renewal is followed only as long as the old ID is still
-            answered, and an ID without a record is told in an event.
+        :param presented: whether a client presented the ID: then an old ID counts only during its grace period, and an
+            ID without a record is reported as an event.
         """
         found = self.find(handle, restart=restart, presented=presented)
+        if not isinstance(found, Renewed):
+            return found
         nonces: tuple[str, ...] = ()
         while isinstance(found, Renewed):
-            if presented and self._clock() > found.until:
-                self._events.emit("rejected", handle, reason="stale")
-                return None
-            nonces = (*nonces, found.nonce)
+            pointer, nonces = found, (*nonces, found.nonce)
             found = self.find(found.handle, restart=restart)
-        return found if found is None or not nonces else msgspec.structs.replace(found, nonces=nonces)
+        if found is None:
+            return None
+        if presented and not self._is_in_grace(pointer, found.content):
+            self._events.emit("rejected", handle, reason="stale")
+            return None
+        return msgspec.structs.replace(found, nonces=nonces)
 
-    def find(self, handle: str, *, restart: bool, presented: bool = False) -> Loaded | Renewed | None:
-        """Read what stands under the handle."""
+    def _is_in_grace(self, pointer: Renewed, content: Content) -> bool:
+        """Whether an old ID is still accepted: until its successor was presented, and a grace period longer."""
+        if not content.presented_at:  # also if only version 0.1 has seen it, which does not note that
+            return True
+        return self._clock() <= max(content.presented_at + self._timeouts.grace, pointer.until)
+
+    def find(self, handle: str, *, restart: bool, presented: bool = False) -> Snapshot | Renewed | None:
+        """Read what is stored under the handle."""
         touch_after = self._timeouts.touch_after if restart else None
         try:
             record = self.store.load(handle, now=self._clock(), touch_after=touch_after)
         except StoreError as error:
             self._failed(error)
             raise
-        if record is not None:
-            found = self._read(handle, record)
-            if restart and isinstance(found, Loaded) and not self.codec.is_dated(found.content):
-                with contextlib.suppress(SerializationError):  # what only Express would store stays without its date
-                    return self.try_replace(found, found) or self.find(handle, restart=False)
-            return found
-        if presented:
-            self._events.emit("rejected", handle, reason="unknown")
-        return None
+        if record is None:
+            if presented:
+                self._events.emit("rejected", handle, reason="unknown")
+            return None
+        found = self._read(handle, record)
+        if restart and isinstance(found, Snapshot) and not self.codec.is_dated(found.content):
+            with contextlib.suppress(SerializationError):  # a value that only Express stores: it stays undated
+                return self.try_replace(found, found.content) or self.find(handle, restart=False)
+        return found
 
-    def find_user(self, user_id: Any) -> list[Loaded]:
-        """Read the live sessions of a user."""
-        texts = self.codec.index_texts(user_text(user_id))
-        found = [pair for text in texts for pair in self._of_user(text)]
-        read = (self._read(handle, record) for handle, record in found)
-        return [one for one in read if isinstance(one, Loaded)]
-
-    def _of_user(self, text: str) -> Iterator[tuple[str, Record]]:
-        page = self._ask(self.store.find_user, text, now=self._clock())
-        yield from page.records
-        while page.after is not None:
-            page = self._ask(self.store.find_user, text, now=self._clock(), after=page.after)
-            yield from page.records
-
-    def scan(self) -> Iterator[Loaded]:
-        """Iterate over all live sessions, holding few of them in memory."""
-        for handle, record in self.store.scan(now=self._clock()):
-            if isinstance(loaded := self._read(handle, record), Loaded):
-                yield loaded
-
-    def end_user(self, user_id: Any, *, keep: str | None) -> set[str]:
-        """Delete the sessions of a user, until none is found; return the handles.
-
-        Once is not enough: one that moved to a new ID in the meantime was there under neither.
-
-        :param keep: the handle of the one that stays, also where its ID was renewed since.
-        """
-        if keep is not None and self._timeouts.renewal is not None:
-            kept = self.load(keep, restart=False)
-            keep = keep if kept is None else kept.handle
-        ended: set[str] = set()
-        for text in self.codec.index_texts(user_text(user_id)):
-            for _ in range(_MOST_PASSES):
-                deleted = self._ask(self.store.delete_user, text, now=self._clock(), keep=keep)
-                ended.update(deleted.handles)
-                if not deleted.handles and not deleted.more:
-                    break
-        return ended
-
-    def _read(self, handle: str, record: Record) -> Loaded | Renewed | None:
+    def _read(self, handle: str, record: Record) -> Snapshot | Renewed | None:
         try:
             content = self.codec.unpack(record.data, handle=handle)
-            if isinstance(content, Renewed):
-                return content
-            data = self.codec.parse(content.data)
         except SerializationError as error:
             logger.warning("the record %s counts as absent: %s", self._events.shown(handle), error)
             self._events.emit("rejected", handle, reason="undecodable")
             return None
-        if self._clock() >= self.deadline(content):
+        if isinstance(content, Renewed):
+            return content
+        if self._timeouts.may_end_early and self._clock() >= self.deadline(content):
             self._events.emit("expired", handle)
             return None
-        return Loaded(handle, record, content, data)
+        return Snapshot(handle, record, content)
 
-    def began_at(self, content: Content) -> float:
-        """Return when the session began, or its user logged in; what says nothing of it began before all others."""
-        return (content.authenticated_at or content.created_at) if self.codec.is_dated(content) else 0.0
+    def find_user(self, user_id: Any) -> Iterator[Snapshot]:
+        """Iterate over the live sessions of a user, in bounded steps."""
+        for text in self.codec.index_texts(user_text(user_id)):
+            after: Any = None
+            while True:
+                page = self._ask(self.store.find_user, text, now=self._clock(), after=after, limit=_BATCH)
+                for handle, record in page.records:
+                    if isinstance(found := self._read(handle, record), Snapshot):
+                        yield found
+                after = page.after
+                if after is None:
+                    break
 
-    def deadline(self, content: Content) -> float:
-        """Return when the session ends whatever its activity: the absolute timeout, from the last login if any."""
-        return self._timeouts.deadline(content.authenticated_at or content.created_at)
+    def scan(self) -> Iterator[Snapshot]:
+        """Iterate over all live sessions, holding few of them in memory."""
+        for handle, record in self.store.scan(now=self._clock()):
+            if isinstance(found := self._read(handle, record), Snapshot):
+                yield found
 
-    def create(self, mine: Loaded) -> Loaded | None:
-        """Store new content, or return None where the handle is taken.
+    def is_renewed(self, handle: str) -> bool:
+        """Tell whether the handle only leads to a newer ID."""
+        return isinstance(self.find(handle, restart=False), Renewed)
 
-        :raises StoreError: with the record taken back as far as the store lets us, for nobody knows its ID.
+    # Writing.
+
+    def create(self, handle: str, content: Content, *, order: int = 0) -> Snapshot | None:
+        """Store new content, or return None if the handle is taken.
+
+        :param order: of the user's login, if it was accepted under another handle before; 0 lets the store give one.
+        :raises StoreError: after trying to delete the record again, for nobody knows its ID.
         """
         try:
-            stored = self._ask(self.store.create, mine.handle, self._packed(mine), now=self._clock())
+            stored = self._ask(self.store.create, handle, self._packed(handle, content, order=order), now=self._clock())
         except StoreError:
-            self.forget(mine.handle)
+            self.forget(handle)
             raise
-        return None if stored is None else msgspec.structs.replace(mine, record=stored)
+        return None if stored is None else Snapshot(handle, stored, content)
 
-    def replace(self, base: Loaded, mine: Loaded) -> Loaded:
-        """Store my content over the base that it was made from, by ``on_conflict`` where another writer came between.
+    def replace(self, base: Snapshot, mine: Content, *, cleared: bool = False) -> Snapshot:
+        """Store my content over the base that it was made from, by ``on_conflict`` if another writer came between.
 
-        :raises SessionGone: where the record has ended.
+        :param cleared: whether I removed everything, so that nothing of theirs stays.
+        :raises SessionGone: if the record has ended.
         :raises SessionConflict: for ``on_conflict="refuse"``.
         """
+        nonces = base.nonces
         while True:
             stored = self.try_replace(base, mine)
             if stored is not None:
-                return stored
+                return stored if not nonces else msgspec.structs.replace(stored, nonces=nonces)
             theirs = self.load(base.handle, restart=False)
             if theirs is None:
                 raise SessionGone(GONE)
-            mine = msgspec.structs.replace(
-                self.settled(base, mine, theirs=theirs), nonces=(*base.nonces, *theirs.nonces)
-            )
-            base = msgspec.structs.replace(theirs, nonces=mine.nonces)
+            mine = self.settled(base.content, mine, theirs, cleared=cleared)
+            nonces = (*nonces, *theirs.nonces)
+            base = theirs
 
-    def try_replace(self, base: Loaded, mine: Loaded) -> Loaded | None:
-        """Store my content over the base, or return None where the record has changed or ended since."""
-        record = self._packed(mine, version=base.record.version)
-        if record.user_id == base.record.user_id:  # the same login of the same user
-            record = msgspec.structs.replace(record, order=base.record.order)
+    def try_replace(self, base: Snapshot, mine: Content) -> Snapshot | None:
+        """Store my content over the base, or return None if the record has changed or ended since."""
+        record = self._packed(base.handle, mine, order=base.record.order, version=base.record.version, base=base)
         stored = self._ask(self.store.replace, base.handle, record, now=self._clock())
-        return None if stored is None else msgspec.structs.replace(mine, record=stored)
+        return None if stored is None else Snapshot(base.handle, stored, mine, base.nonces)
 
-    def renew(self, base: Loaded, pointer: Renewed, *, ttl: float) -> bool:
-        """Put the way to the new ID where the record was; False where it has changed or ended since."""
+    def renew(self, base: Snapshot, pointer: Renewed) -> bool:
+        """Let the old record lead to the new one; False if it has changed or ended since."""
         packed = self.codec.pack(pointer, handle=base.handle)
-        record = Record(packed, ttl, None, base.record.version)
+        record = Record(packed, self.ttl(base.content) + self._timeouts.grace, None, base.record.version)
         return self._ask(self.store.replace, base.handle, record, now=self._clock()) is not None
 
-    def settled(self, base: Loaded, mine: Loaded, *, theirs: Loaded) -> Loaded:
-        """Return what is to stand in place of theirs where both wrote: by ``on_conflict``, both merged, or mine.
+    def settled(self, base: Content, mine: Content, theirs: Snapshot, *, cleared: bool = False) -> Content:
+        """Return what replaces their content if both wrote: by ``on_conflict``, both merged, or mine.
 
         :raises SessionConflict: for ``on_conflict="refuse"``.
         """
         if self._on_conflict == "refuse":
             raise SessionConflict("another request changed the session while this one ran; load it again and retry")
         if self._on_conflict == "overwrite":
-            return msgspec.structs.replace(mine, handle=theirs.handle)
+            return mine
         self._events.emit("merged", theirs.handle)
-        data = merge(self.codec.parse(base.content.data), self.codec.as_stored(mine.data), theirs.data)
-        content = msgspec.structs.replace(
-            mine.content,
-            data=self.codec.dump(data),
-            authenticated_at=_later(mine.content.authenticated_at, theirs.content.authenticated_at),
-            issued_at=_later(mine.content.issued_at, theirs.content.issued_at),
-            cookie=mine.content.cookie if mine.content.cookie != base.content.cookie else theirs.content.cookie,
-        )
-        return Loaded(theirs.handle, None, content, data)
+        return self.merged(base, mine, theirs.content, cleared=cleared)
+
+    def merged(self, base: Content, mine: Content, theirs: Content, *, cleared: bool = False) -> Content:
+        """Return what both writers' changes make."""
+        texts = mine.texts if cleared else merge_texts(base.texts, mine.texts, theirs.texts, self.codec)
+        return merged_fields(base, mine, theirs, texts)
+
+    def touch(self, handle: str, content: Content) -> bool:
+        """Restart the idle timeout of a live record; False if there is none."""
+        return self._ask(self.store.touch, handle, ttl=self.ttl(content), now=self._clock())
+
+    # Ending.
 
     def end(self, handle: str, *, version: Any = None) -> bool:
-        """Delete a live record, or only this version of it; False where there is none."""
+        """Delete a live record, or only this version of it; False if there is none."""
         return self._ask(self.store.delete, handle, now=self._clock(), version=version)
 
     def end_session(self, handle: str, *, version: Any = None) -> bool:
-        """Delete a session for good, also where it was changed meanwhile, or its ID renewed.
-
-        False where it was not there: to have deleted what led to it is not to have ended it.
-        """
+        """Delete a session, also if it was changed or its ID renewed in the meantime; False if it was not there."""
         if version is not None and self.end(handle, version=version):
             return True
         while (found := self.find(handle, restart=False)) is not None:
-            if isinstance(found, Loaded) and self.end(handle, version=found.record.version):
+            if isinstance(found, Snapshot) and self.end(handle, version=found.record.version):
                 return True
             if isinstance(found, Renewed):
                 self.end(handle)
@@ -224,41 +217,117 @@ class Records:
         return self.end(handle)  # an undecodable record is deleted too
 
     def end_session_of(self, user_id: Any, handle: str) -> bool:
-        """Delete a session for good if it is this user's; whoever's it is where the user is None."""
+        """Delete a session if it is this user's; anybody's if the user is None."""
         if user_id is None:
             return self.end_session(handle)
-        while (loaded := self.load(handle, restart=False)) is not None:
-            user = first_user(loaded.data, self._user_keys)
-            if user is None or user_text(user) != user_text(user_id):
+        while (found := self.load(handle, restart=False)) is not None:
+            if self.user_of(found.content.texts) != user_text(user_id):
                 return False
-            if self.end(loaded.handle, version=loaded.record.version):
+            if self.end(found.handle, version=found.record.version):
                 return True
         return False
 
+    def end_user(self, user_id: Any, *, keep: str | None, ended: Callable[[str], object]) -> int:
+        """Delete the sessions of a user in bounded steps, until the user's index is empty; return how many.
+
+        A pass that deleted nothing is not enough: a session that got a new ID at that moment was in neither place.
+
+        :param keep: the handle of the session that stays, also if its ID was renewed since.
+        :param ended: is called with each handle.
+        :raises StoreError: if the store fails or the time runs out, saying how many were ended.
+        """
+        if keep is not None and self._timeouts.renewal is not None:
+            kept = self.load(keep, restart=False)
+            keep = keep if kept is None else kept.handle
+        count = 0
+        try:
+            for text in self.codec.index_texts(user_text(user_id)):
+                more = True
+                while more:
+                    step = self._ask(self.store.delete_user, text, now=self._clock(), keep=keep, limit=_BATCH)
+                    for handle in step.handles:
+                        ended(handle)
+                    count += len(step.handles)
+                    more = step.more
+        except StoreError as error:
+            raise StoreError(f"{count} sessions of the user were ended, and then the store failed: {error}") from error
+        return count
+
+    def end_oldest(self, user: str, *, most: int, ended: Callable[[str], object]) -> None:
+        """Delete the sessions of a user beyond the latest logins, in the order in which the store accepted them.
+
+        :param user: as text.
+        :param most: how many sessions stay.
+        :param ended: is called with each handle.
+        """
+        left = most
+        for text in self.codec.index_texts(user):
+            after: Any = None
+            while left:
+                page = self.store.find_user(text, now=self._clock(), after=after, limit=left)
+                left -= len(page.records)
+                after = page.after
+                if after is None:
+                    break
+            else:
+                self._end_after(text, after, ended)
+
+    def _end_after(self, text: str, after: Any, ended: Callable[[str], object]) -> None:
+        """Delete a user's sessions that follow a page, in bounded steps."""
+        more = True
+        while more:
+            step = self.store.delete_user(text, now=self._clock(), after=after, limit=_BATCH)
+            for handle in step.handles:
+                ended(handle)
+            more = step.more
+
     def forget(self, handle: str) -> None:
-        """Delete a record whose ID nobody was told, if the store lets us; else it expires by itself."""
+        """Delete a record whose ID nobody knows, if the store can; otherwise it expires."""
         with contextlib.suppress(StoreError):
             self.store.delete(handle, now=self._clock())
 
-    def touch(self, handle: str, content: Content) -> bool:
-        """Restart the idle timeout of a live record; False where there is none."""
-        return self._ask(self.store.touch, handle, ttl=self.ttl(content), now=self._clock())
+    # What a record says.
 
-    def is_renewed(self, handle: str) -> bool:
-        """Tell whether nothing but the way to a new ID stands under the handle."""
-        return isinstance(self.find(handle, restart=False), Renewed)
+    def user_of(self, texts: Texts) -> str | None:
+        """Return the text of the session's user, or None for nobody."""
+        for key in self._user_keys:
+            if key in texts:
+                value = self.codec.decode(texts[key])
+                if is_user(value):
+                    return user_text(value)
+        return None
+
+    def owner_of(self, content: Content) -> str | None:
+        """Return the text of the user whose data the record has: its user, or its last one."""
+        return self.user_of(content.texts) or content.last_user
+
+    def began_at(self, content: Content) -> float:
+        """Return when the session began or its user logged in; a record that does not say began before all others."""
+        return (
+            min(content.authenticated_at or content.created_at, self._clock()) if self.codec.is_dated(content) else 0.0
+        )
+
+    def deadline(self, content: Content) -> float:
+        """Return when the session ends regardless of activity: the absolute timeout, since the last login if any."""
+        since = min(content.authenticated_at or content.created_at, self._clock())
+        return self._timeouts.deadline(since, max_age=content.max_age)
 
     def ttl(self, content: Content) -> float:
         """Return the idle timeout of a session with these cookie settings of its own."""
         own = content.cookie
-        if own is None or "max_age" not in own:
+        if own is None or not ("max_age" in own or "lifetime" in own):
             return self._timeouts.default
-        return self._timeouts.ttl(own["max_age"])
+        return self._timeouts.ttl(content.max_age)
 
-    def _packed(self, mine: Loaded, *, version: Any = None) -> Record:
-        user = first_user(mine.data, self._user_keys)
-        text = None if user is None else self.codec.index_texts(user_text(user))[0]
-        return Record(self.codec.pack(mine.content, handle=mine.handle), self.ttl(mine.content), text, version)
+    def _packed(
+        self, handle: str, content: Content, *, order: int, version: Any = None, base: Snapshot | None = None
+    ) -> Record:
+        user = self.user_of(content.texts)
+        text = None if user is None else self.codec.index_texts(user)[0]
+        if base is not None and base.record.user_id != text:
+            order = 0
+        packed = self.codec.pack(content, handle=handle)
+        return Record(packed, self.ttl(content), text, version, order=order if text is not None else 0)
 
     def _ask(self, verb: Callable[..., T], *args: Any, **options: Any) -> T:
         try:
@@ -271,8 +340,9 @@ class Records:
         self._events.emit("store_error", detail=str(error))
 
 
-def _later(one: float | None, other: float | None) -> float | None:
-    return max((at for at in (one, other) if at is not None), default=None)
+def is_user(value: Any) -> bool:
+    """Tell whether a value names a user: None, "", False, and empty containers mean nobody, and 0 is a user."""
+    return value is not None and value is not False and value != "" and value not in ([], {}, ())
 
 
 def user_text(user_id: Any) -> str:
@@ -280,9 +350,36 @@ def user_text(user_id: Any) -> str:
 
     :raises SerializationError: for text that not every store can hold.
     """
-    text = str(user_id)
+    text = user_id if type(user_id) is str else str(user_id)
     if len(text) > _LONGEST_USER or "\0" in text or not (text.isascii() or is_utf8(text)):
         raise SerializationError(
-            f"a user_id must be at most {_LONGEST_USER} characters of text, without NUL and lone surrogates"
+            f"a user ID must be at most {_LONGEST_USER} characters of text, without NUL and lone surrogates"
         )
     return text
+
+
+def check_user(value: Any, *, key: str) -> None:
+    """Check a value that the app wrote under a user key.
+
+    :raises SerializationError: for a bool or a container.
+    """
+    if value is True or isinstance(value, (list, tuple, dict, set, frozenset)):
+        raise SerializationError(
+            f"session[{key!r}] is a {type(value).__name__}, which cannot name a user; store the user's ID (a str, an"
+            " int, or a UUID), or choose other keys with user_key"
+        )
+
+
+def login_id(user_id: Any) -> Any:
+    """Return the user ID given to `login`.
+
+    :raises TypeError: for anything but a non-empty str, an int, or a UUID.
+    """
+    if user_id is None:
+        raise TypeError("login() needs the user's ID; to end a login, call logout()")
+    if isinstance(user_id, bool) or not isinstance(user_id, (str, int, UUID)) or user_id == "":
+        raise TypeError(
+            f"login() needs the user's ID, a non-empty str, an int, or a UUID, not {type(user_id).__name__};"
+            " pass user.id rather than the user"
+        )
+    return user_id

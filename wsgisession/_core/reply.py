@@ -1,17 +1,24 @@
-"""What a session adds to the response's headers, merged with what the app put there."""
+"""`Reply`: what the browser gets: Set-Cookie, Vary, and Cache-Control, merged with the headers of the app."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
 import msgspec
 from werkzeug.http import parse_list_header
 
+from .cookies import expire_cookie, set_cookie
+from .secure import Environ
+from .visit import Visit
+
 Headers = list[tuple[str, str]]
 
-_DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a comma may stand in quotes
+_DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a quoted part may contain commas
 _CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
+_CACHE_HEADERS = ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control")
+_LONGEST = 1e10
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -19,7 +26,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     :param set_cookie: the value of the Set-Cookie header, or None.
     :param vary: whether the session was read, so that a cache must tell visitors apart (RFC 9110 section 12.5.5).
-    :param clear_site_data: whether the browser shall forget what it keeps of this site.
+    :param clear_site_data: whether the browser should forget what it keeps of this site.
     """
 
     set_cookie: str | None = None
@@ -34,6 +41,28 @@ NOTHING = Reply()
 READ = Reply(vary=True)
 
 
+def session_cookie(visit: Visit, environ: Environ) -> str | None:
+    """Return the Set-Cookie value that gives the browser the session's ID; None if no ID is known."""
+    services, content, session_id = visit.services, visit.content, visit.session_id
+    if session_id is None:
+        return None
+    options = visit.cookie_options()
+    lasts, now, age = options.seconds, services.clock(), None
+    if lasts is not None:
+        left = math.floor(min(services.records.deadline(content) - now, _LONGEST))
+        age = max(1, min(math.ceil(lasts), left))
+    secure = services.secure.is_secure(options, environ)
+    header = set_cookie(services.name, services.signer.sign(session_id), options, secure=secure, lasts=age, now=now)
+    priority = None if content.cookie is None else content.cookie.get("priority")  # which only Express has
+    return f"{header}; Priority={priority}" if priority else header
+
+
+def expired_cookie(visit: Visit, environ: Environ) -> str:
+    """Return the Set-Cookie value that makes the browser drop the cookie."""
+    options = visit.cookie_options()
+    return expire_cookie(visit.services.name, options, secure=visit.services.secure.is_secure(options, environ))
+
+
 def with_reply(headers: Headers, reply: Reply) -> Headers:
     """Return the headers with those of the reply merged in."""
     if reply is NOTHING:
@@ -43,16 +72,22 @@ def with_reply(headers: Headers, reply: Reply) -> Headers:
         _merge(headers, "Vary", _varying)
     if reply.set_cookie is not None:
         headers.append(("Set-Cookie", reply.set_cookie))
-        _merge(headers, "Cache-Control", _private)
+        for name in _CACHE_HEADERS:
+            _merge(headers, name, _private)
     if reply.clear_site_data:
         headers.append(("Clear-Site-Data", _CLEAR_SITE_DATA))
     return headers
 
 
 def _merge(headers: Headers, name: str, merged: Callable[[str], str]) -> None:
-    """Replace all headers of the name by one, made of their joined values."""
+    """Replace all headers of the name by one, made of their joined values.
+
+    Only Vary and Cache-Control are added if the app set none: shared caches fall back to Cache-Control.
+    """
     lower = name.lower()
     present = [value for field, value in headers if field.lower() == lower]
+    if not present and name not in ("Vary", "Cache-Control"):
+        return
     if present:
         headers[:] = [pair for pair in headers if pair[0].lower() != lower]
     headers.append((name, merged(", ".join(present))))
@@ -72,15 +107,13 @@ def _private(present: str) -> str:
 
     A ``private`` that names fields would let them keep the rest (RFC 9111 section 5.2.2.7): it becomes a plain one.
     """
-    if not present:
-        return "no-store"
     directives = [directive for found in _DIRECTIVE.findall(present) if (directive := found.strip())]
     if not directives:
         return "no-store"
+    if any(directive.lower() in ("no-store", "private") for directive in directives):
+        return ", ".join(one for one in directives if _name(one) not in ("public", "s-maxage"))
     kept = [directive for directive in directives if _name(directive) not in ("public", "s-maxage", "private")]
-    if "no-store" not in map(_name, kept):
-        kept.insert(0, "private")  # in front, where no quote that the app left open can swallow it
-    return ", ".join(kept)
+    return ", ".join(["private", *kept])  # in front, where no quote that the app left open can swallow it
 
 
 def _name(directive: str) -> str:

@@ -1,9 +1,9 @@
-"""A new ID takes over from an old one: at `regenerate` and `login`, and when the ID is due for renewal.
+"""`TakeOver`: a new ID replaces an old one, at `regenerate` and `login`; and `renew_id`, which lets the old ID lead on.
 
-The order is always the same: the new record is written, with what others wrote to the old one since; the old one
-ends, or becomes the way to the new one; the cookie leaves. So a crash on the way logs nobody out, and the old ID is
-dead, or only an alias, before anyone sees the new one. Where the store's answer is lost on the way, exactly one of
-the two stays usable.
+The order is always the same: write the new record, with what others wrote to the old one in the meantime; end the old
+record, or let it lead to the new one; send the cookie. The old ID is dead, or only an alias, before anyone sees the new
+one. If the store's answer is lost on the way, exactly one of the two stays usable. A process that is killed after the
+old record ended and before the response was sent logs that client out.
 """
 
 from __future__ import annotations
@@ -11,229 +11,226 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from ..errors import ConfigurationError, SessionGone, StoreError
-from ..session import State
-from .content import Content, Loaded, Renewed
-from .events import Events
-from .ids import IDSigner
-from .merge import adopt, merge
-from .records import GONE, Records
-from .timeouts import Timeouts
+from .content import UNPRESENTED, Content, Renewed, Snapshot
+from .ids import LONG
+from .merge import merge_texts
+from .records import GONE
+from .services import Services
 
-_ID_BYTES = 32
 _MOST_CLASHES = 8
-_STALE_IS_NOTICED_FOR = 3600.0
 
 
-class Succession:
-    """Gives sessions their IDs."""
+def new_id(services: Services, context: object, *, length: int = LONG) -> str:
+    """Return a new session ID: 256 random bits (ASVS 5.0 7.2.3), or what ``genid`` makes of the environ.
 
-    def __init__(
-        self,
-        records: Records,
-        signer: IDSigner,
-        *,
-        timeouts: Timeouts,
-        events: Events,
-        clock: Callable[[], float],
-        random: Callable[[int], bytes],
-        genid: Callable[[Any], str] | None,
-    ) -> None:
-        self._records, self._signer, self._events = records, signer, events
-        self._codec, self._timeouts = records.codec, timeouts
-        self._clock, self._random, self._genid = clock, random, genid
+    :param length: of the ID in characters, six bits each.
+    :raises ConfigurationError: if ``genid`` or ``random`` returned something that cannot be an ID.
+    """
+    if services.genid is None:
+        size = length * 3 // 4
+        bits = services.random(size)
+        if len(bits) != size:
+            raise ConfigurationError(f"random must return as many bytes as it is asked for ({size})")
+        return services.signer.new_id(bits)
+    session_id = services.genid(context)
+    if not isinstance(session_id, str) or not services.signer.accepts(session_id):
+        raise ConfigurationError("genid must return a str of 16 to 128 characters of A-Z a-z 0-9 _ and -")
+    return session_id
 
-    def mint(self, state: State) -> None:
-        """Give the state a new ID and handle.
 
-        :raises ConfigurationError: where ``genid`` or ``random`` returned what cannot be an ID.
+class TakeOver:
+    """The change of a session's ID while it is in progress: from a request for a new ID until the cookie is sent.
+
+    A new session is the case without an old record.
+
+    :param old: the record that ends when the new ID is sent; None if there is none.
+    :ivar session_id: the new ID.
+    :ivar keeps_data: whether the data move along, including what others write to the old record in the meantime.
+    :ivar is_login: whether the new session survives the end of the old one.
+    :ivar granted: the stored names of the keys that the login set: they replace whatever others wrote under them.
+    :ivar asked: whether the app asked for a new ID, and not only for the ID of a session that has none.
+    :ivar created: the handles of all records created for this change, the one in use last.
+    """
+
+    __slots__ = ("asked", "created", "granted", "handle", "is_login", "keeps_data", "old", "session_id")
+
+    def __init__(self, old: Snapshot | None, session_id: str, handle: str) -> None:
+        self.old, self.session_id, self.handle = old, session_id, handle
+        self.keeps_data, self.is_login, self.asked = True, False, False
+        self.granted: frozenset[str] = frozenset()
+        self.created: list[str] = []
+
+    def again(self, session_id: str, handle: str) -> TakeOver:
+        """Return the change to yet another ID, which knows what this one created."""
+        other = TakeOver(self.old, session_id, handle)
+        other.keeps_data, other.is_login, other.granted = self.keeps_data, self.is_login, self.granted
+        other.created, other.asked = self.created, self.asked
+        return other
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the response must carry the new ID."""
+        return self.asked or self.old is not None or bool(self.created)
+
+    def create(self, services: Services, content: Content, *, order: int, another: Callable[[], object]) -> Snapshot:
+        """Store the session under its new ID, or under another one if that is taken.
+
+        :param another: chooses another ID.
+        :raises StoreError: if the store fails, or no free ID is found.
         """
-        if self._genid is None:
-            bits = self._random(_ID_BYTES)
-            if len(bits) != _ID_BYTES:
-                raise ConfigurationError(f"random must return as many bytes as it is asked for ({_ID_BYTES})")
-            session_id = self._signer.new_id(bits)
-        else:
-            session_id = self._genid(None if state.visit is None else state.visit[1])
-            if not isinstance(session_id, str) or not self._signer.accepts(session_id):
-                raise ConfigurationError("genid must return a str of 16 to 128 characters of A-Z a-z 0-9 _ and -")
-        state.session_id, state.handle = session_id, self._signer.handle(session_id)
-
-    def create(self, state: State, content: Content) -> None:
-        """Store the session under its new ID, another one where that is taken."""
         for _ in range(_MOST_CLASHES):
-            if state.handle is None:
-                self.mint(state)
-            created = self._records.create(Loaded(handle_of(state), None, content, state.data))
+            self.created.append(self.handle)  # before the call: its answer may be lost
+            created = services.records.create(self.handle, content, order=order)
             if created is not None:
-                take_over(state, created)
-                state.unsent = True
-                self._events.emit("regenerated" if state.superseded else "created", state.handle)
-                return
-            state.handle = None
+                services.events.emit("created" if self.old is None else "regenerated", self.handle)
+                return created
+            self.created.pop()
+            another()
         raise StoreError(f"{_MOST_CLASHES} new session IDs in a row were taken; check genid or random")
 
-    def end_superseded(self, state: State) -> None:
-        """End the records that the new ID takes over from.
+    def finish(self, services: Services, new: Snapshot) -> Snapshot:
+        """End the old record and whatever else was created on the way, and return the new record as it is then.
 
-        :raises SessionGone: where one has ended already; then the new record ends too, unless this is a login.
+        :raises SessionGone: if the old session has ended already; then the new record ends too, unless it is a login.
         """
-        if state.superseded:
-            base, *untold = state.superseded  # records that this request made on the way: nobody knows their IDs
-            try:
-                self._end(state, base)
-            finally:
-                for made in untold:
-                    self._records.forget(made.handle)
-            state.superseded = ()
-        state.moved = state.authenticated = False
-        state.granted = frozenset()
-
-    def _end(self, state: State, base: Loaded) -> None:
-        handles = [base.handle]
         try:
-            while not self._ended(state, base):
-                theirs = self._records.load(base.handle, restart=False)
-                if theirs is None:
-                    led_nowhere = self._records.is_renewed(base.handle)
-                    if not self._records.end(base.handle) or led_nowhere:  # else it was there, but undecodable
-                        self._outlive(state, base)
-                    return
-                if theirs.handle != base.handle:
-                    handles.append(theirs.handle)
-                self._carry_over(state, base, theirs)
-                base = theirs
+            if self.old is not None:
+                new = self._end_old(services, self.old, new)
         except Exception:
-            self._take_back(state)
+            self.abandon(services)
             raise
-        for handle in handles[:-1]:  # the old ID was renewed meanwhile: what leads to the record ends with it
-            self._records.forget(handle)
+        self._forget_others(services, new.handle)
+        return new
 
-    def _ended(self, state: State, base: Loaded) -> bool:
-        """Delete the old record. Where the store's answer is lost, look: exactly one ID may stay usable."""
+    def abandon(self, services: Services) -> None:
+        """Delete every record that was created for this change, for nobody knows its ID."""
+        self._forget_others(services, None)
+
+    def _forget_others(self, services: Services, kept: str | None) -> None:
+        for handle in self.created:
+            if handle != kept:
+                services.records.forget(handle)
+        self.created = [] if kept is None else [kept]
+
+    def _end_old(self, services: Services, old: Snapshot, new: Snapshot) -> Snapshot:
+        """End the old record; each time another writer came between, carry over what was written."""
+        records, passed = services.records, []
+        while not self._ended(services, old):
+            theirs = records.load(old.handle, restart=False)
+            if theirs is None:
+                leads_nowhere = records.is_renewed(old.handle)
+                if not records.end(old.handle) or leads_nowhere:  # otherwise it was there, but undecodable
+                    new = self._outlive(services, old, new)
+                break
+            if theirs.handle != old.handle:
+                passed.append(old.handle)
+            if self.keeps_data:
+                new = self._carried_over(services, old, new, theirs)
+            old = theirs
+        for handle in passed:  # the old ID was renewed in the meantime: what leads to the record ends with it
+            records.forget(handle)
+        return new
+
+    def _ended(self, services: Services, old: Snapshot) -> bool:
+        """Delete the old record. If the store's answer is lost, look: exactly one ID may stay usable."""
+        records = services.records
         try:
-            if state.keeps_data:
-                return self._records.end(base.handle, version=base.record.version)
-            return self._records.end_session(base.handle, version=base.record.version)
+            if self.keeps_data:
+                return records.end(old.handle, version=old.record.version)
+            return records.end_session(old.handle, version=old.record.version)
         except StoreError:
             with contextlib.suppress(StoreError):
-                if self._records.load(base.handle, restart=False) is None:
+                if records.load(old.handle, restart=False) is None:
                     return True
             raise
 
-    def _carry_over(self, state: State, base: Loaded, theirs: Loaded) -> None:
+    def _carried_over(self, services: Services, old: Snapshot, new: Snapshot, theirs: Snapshot) -> Snapshot:
         """Put what others wrote to the old record since onto the new one."""
-        if not state.keeps_data:
-            return
-        mine = stored_of(state)
-        settled = self._records.settled(self._ungranted(state, base), mine, theirs=self._ungranted(state, theirs))
-        take_over(state, self._records.replace(mine, msgspec.structs.replace(settled, handle=mine.handle)))
+        base = self._without_granted(old.content)
+        theirs = msgspec.structs.replace(theirs, content=self._without_granted(theirs.content))
+        mine = services.records.settled(base, new.content, theirs)
+        mine = msgspec.structs.replace(mine, issued_at=new.content.issued_at, presented_at=new.content.presented_at)
+        return services.records.replace(new, mine)
 
-    def _ungranted(self, state: State, old: Loaded) -> Loaded:
-        """Return the old record without what a login has set: it stands alone, whatever was under the same keys."""
-        granted = state.granted & state.data.keys()
-        if not granted:
-            return old
-        data = {key: value for key, value in self._codec.parse(old.content.data).items() if key not in granted}
-        content = msgspec.structs.replace(old.content, data=self._codec.dump(data))
-        return msgspec.structs.replace(old, content=content, data=data)
+    def _without_granted(self, content: Content) -> Content:
+        """Return the old content without the keys that the login set."""
+        texts = {name: text for name, text in content.texts.items() if name not in self.granted}
+        return msgspec.structs.replace(content, texts=texts)
 
-    def _outlive(self, state: State, base: Loaded) -> None:
-        """Decide what becomes of a new ID whose old session was ended by somebody else."""
-        if not state.authenticated:
+    def _outlive(self, services: Services, old: Snapshot, new: Snapshot) -> Snapshot:
+        """Decide what becomes of the new ID if somebody else ended the old session: only a login survives that."""
+        if not self.is_login:
             raise SessionGone(GONE)
-        mine = stored_of(state)
-        data = merge(self._codec.parse(self._ungranted(state, base).content.data), state.data, {})
-        fresh = msgspec.structs.replace(mine.content, data=self._codec.dump(data), created_at=self._clock())
-        take_over(state, self._records.replace(mine, Loaded(mine.handle, None, fresh, data)))
+        inherited = self._without_granted(old.content).texts
+        texts = merge_texts(inherited, new.content.texts, {}, services.records.codec)
+        fresh = msgspec.structs.replace(new.content, texts=texts, created_at=services.clock())
+        return services.records.replace(new, fresh)
 
-    def _take_back(self, state: State) -> None:
-        self._records.forget(handle_of(state))
-        state.record, state.unsent = None, False
 
-    def renew(self, state: State, content: Content) -> None:
-        """Give an active session the ID that follows its ID; the old one leads to it for the grace time.
+def renew_id(services: Services, base: Snapshot, session_id: str, content: Content) -> tuple[str | None, Snapshot]:
+    """Give an active session the ID that follows its ID, and let the old one lead to it. Return both.
 
-        :raises SessionGone: where the session has ended.
-        """
-        base = stored_of(state)
-        assert state.session_id is not None
-        now = self._clock()
-        nonce = secrets.token_urlsafe(12)
-        session_id = self._signer.renewed_id(state.session_id, nonce)
-        pointer = Renewed(self._signer.handle(session_id), nonce, now + self._timeouts.grace)
-        fresh = msgspec.structs.replace(content, issued_at=now)
-        created = self._records.create(Loaded(pointer.handle, None, fresh, state.data))
-        if created is None:
-            raise StoreError("a renewed session ID was taken; check that the secret is one of its own")
-        while not self._pointed(base, pointer):
-            try:
-                theirs = self._records.find(base.handle, restart=False)
-                if isinstance(theirs, Loaded):
-                    settled = self._records.settled(base, created, theirs=theirs)
-                    created = self._records.replace(created, msgspec.structs.replace(settled, handle=pointer.handle))
-            except Exception:
-                self._records.forget(pointer.handle)
-                raise
-            if not isinstance(theirs, Loaded):
-                self._records.forget(pointer.handle)
-                self._follow(state, content, gone=theirs is None)
-                return
-            base = theirs
-        state.session_id, state.renewing, state.resend = session_id, False, True
-        take_over(state, created)
-        self._events.emit("renewed", state.handle)
-
-    def _pointed(self, base: Loaded, pointer: Renewed) -> bool:
-        """Make the old record the way to the new one. Where the store's answer is lost, look."""
+    :param content: what this request makes of the base.
+    :raises SessionGone: if the session has ended.
+    """
+    records, signer = services.records, services.signer
+    nonce = secrets.token_urlsafe(12)
+    new_session_id, now = signer.renewed_id(session_id, nonce), services.clock()
+    pointer = Renewed(signer.handle(new_session_id), nonce, now + services.timeouts.grace)
+    fresh = msgspec.structs.replace(content, issued_at=now, presented_at=UNPRESENTED)
+    created = records.create(pointer.handle, fresh, order=base.record.order)
+    if created is None:
+        raise StoreError("a renewed session ID was taken; check that no other app uses the same secret")
+    start = base
+    while not _leads(services, base, pointer):
         try:
-            return self._records.renew(base, pointer, ttl=self._timeouts.grace + _STALE_IS_NOTICED_FOR)
-        except StoreError:
-            with contextlib.suppress(StoreError):
-                found = self._records.find(base.handle, restart=False)
-                if found == pointer:
-                    return True
-                self._records.forget(pointer.handle)
+            theirs = records.find(base.handle, restart=False)
+            if isinstance(theirs, Snapshot):
+                mine = records.settled(base.content, created.content, theirs)
+                mine = msgspec.structs.replace(mine, issued_at=now, presented_at=UNPRESENTED)
+                created = records.replace(created, mine)
+        except Exception:
+            records.forget(pointer.handle)
             raise
-
-    def _follow(self, state: State, content: Content, *, gone: bool) -> None:
-        """Go where a parallel request has renewed the ID to, with this request's changes."""
-        if gone:
-            raise SessionGone(GONE)
-        base = stored_of(state)  # what these changes were made to, whatever was merged on the way
-        mine = Loaded(base.handle, None, content, state.data)
-        self.moved_along(state, self._records.replace(base, mine))
-
-    def moved_along(self, state: State, stored: Loaded) -> None:
-        """Take over what was stored or read, under the ID that follows ours where it was renewed meanwhile."""
-        session_id = state.session_id
-        if stored.nonces and session_id is not None:
-            for nonce in stored.nonces[:-1]:
-                session_id = self._signer.renewed_id(session_id, nonce)
-            state.session_id = self._signer.follow(session_id, stored.nonces[-1], handle=stored.handle)
-            state.resend, state.renewing = state.session_id is not None, False
-        take_over(state, stored)
+        if not isinstance(theirs, Snapshot):
+            records.forget(pointer.handle)
+            if theirs is None:
+                raise SessionGone(GONE)
+            return _followed(services, start, session_id, content)
+        base = theirs
+    services.events.emit("renewed", pointer.handle)
+    return new_session_id, created
 
 
-def handle_of(state: State) -> str:
-    """Return the state's handle, which it has."""
-    assert state.handle is not None
-    return state.handle
+def _followed(services: Services, base: Snapshot, session_id: str, content: Content) -> tuple[str | None, Snapshot]:
+    """Go where a parallel request has renewed the ID to, with this request's changes."""
+    stored = services.records.replace(base, content)
+    return followed_id(services, session_id, stored), stored
 
 
-def stored_of(state: State) -> Loaded:
-    """Return what the store held when the state was last read or written, with the live data."""
-    return Loaded(handle_of(state), state.record, state.content, state.data)
+def followed_id(services: Services, session_id: str, stored: Snapshot) -> str | None:
+    """Return the ID of a record that renewals led to from this ID, made with any of the secrets."""
+    if not stored.nonces:
+        return session_id
+    for nonce in stored.nonces[:-1]:
+        session_id = services.signer.renewed_id(session_id, nonce)
+    return services.signer.follow(session_id, stored.nonces[-1], handle=stored.handle)
 
 
-def take_over(state: State, stored: Loaded) -> None:
-    """Make the state that of what was stored or read; the app's own containers stay part of its data."""
-    state.handle, state.record, state.content = stored.handle, stored.record, stored.content
-    if stored.data is not state.data:
-        adopt(state.data, stored.data, state.containers)
-    if state.cookie_changed and state.cookie is not None:
-        state.cookie.changed, state.resend = False, True  # the record has it now, and the browser not yet
+def _leads(services: Services, base: Snapshot, pointer: Renewed) -> bool:
+    """Let the old record lead to the new one. If the store's answer is lost, look."""
+    try:
+        return services.records.renew(base, pointer)
+    except StoreError:
+        with contextlib.suppress(StoreError):
+            if services.records.find(base.handle, restart=False) == pointer:
+                return True
+            services.records.forget(pointer.handle)
+        raise
+
+
+__all__ = ["TakeOver", "followed_id", "new_id", "renew_id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 from ..errors import ConfigurationError
 
@@ -19,6 +19,7 @@ class Default(float):
 THIRTY_DAYS = Default(30 * DAY)
 
 _TOUCH_SHARE = 0.05
+_THE_END = 253_402_300_799.0  # of the year 9999, in seconds: the last that a datetime can be
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Timeouts:
     :param renewal: how long an ID is used before it is renewed, or None for never.
     :param grace: how long the old ID is answered after its renewal.
     :param unlimited: the idle timeout of a session whose cookie has no ``max_age``.
+    :param is_flexible: whether a session with a longer ``max_age`` lasts that long, because nobody set the absolute
+        timeout.
     """
 
     idle: float | None
@@ -41,6 +44,7 @@ class Timeouts:
     renewal: float | None
     grace: float
     unlimited: float = DAY
+    is_flexible: bool = False
 
     @classmethod
     def from_options(
@@ -65,6 +69,9 @@ class Timeouts:
                 f"idle_timeout ({idle:g} s) is longer than absolute_timeout ({absolute:g} s); shorten the first"
             )
         without_age = _positive("idle_timeout", unlimited) or DAY
+        is_flexible = isinstance(absolute_timeout, Default)
+        if absolute is not None and is_flexible:
+            absolute = max(absolute, max_age or 0.0)
         default = idle or min(max_age or without_age, absolute or math.inf)
         after = _TOUCH_SHARE * default if touch_after is None else _seconds("touch_after", touch_after)
         if not 0 <= after < default:
@@ -77,17 +84,33 @@ class Timeouts:
             raise ConfigurationError(
                 f"renewal_grace ({grace:g} s) must be less than renewal_timeout ({renewal:g} s); shorten the first"
             )
-        return cls(idle, absolute, default, after / default, renewal, grace, without_age)
+        return cls(idle, absolute, default, after / default, renewal, grace, without_age, is_flexible)
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether a session can end although it is in use."""
+        return self.absolute is not None
+
+    def limit(self, max_age: float | None) -> float:
+        """Return how long a session with this ``max_age`` of its own can last at most."""
+        if self.absolute is None:
+            return math.inf
+        return max(self.absolute, max_age or 0.0) if self.is_flexible else self.absolute
 
     def ttl(self, max_age: float | None) -> float:
         """Return the idle timeout of a session whose cookie has this ``max_age``."""
         if self.idle is not None:
             return self.idle
-        return min(max_age or self.unlimited, self.absolute or math.inf)
+        return min(max_age or self.unlimited, self.limit(max_age))
 
-    def deadline(self, since: float) -> float:
+    def deadline(self, since: float, *, max_age: float | None = None) -> float:
         """Return when a session that was created or authenticated at ``since`` ends, whatever its activity."""
-        return math.inf if self.absolute is None else since + self.absolute
+        return since + self.limit(max_age)
+
+
+def as_datetime(seconds: float) -> datetime:
+    """Return the aware datetime of seconds since the epoch; what is beyond the year 9999 is its end."""
+    return datetime.fromtimestamp(min(seconds, _THE_END), timezone.utc)
 
 
 def _seconds(name: str, value: Duration) -> float:

@@ -49,7 +49,7 @@ def _doubtful(manager: SessionManager) -> Iterator[CheckMessage]:
     if not manager.store.shared:
         what = "WSGISESSION uses memory://: each process has sessions of its own, and a restart ends them all."
         yield Warning(what, hint="Use a store that the processes share.", id="wsgisession.W001")
-    if manager.on_store_error == "unavailable" and not any(
+    if manager._services.on_store_error == "unavailable" and not any(
         _is_ours(one, SessionMiddleware) for one in settings.MIDDLEWARE
     ):
         what = 'on_store_error="unavailable" does nothing behind Django\'s own session middleware.'

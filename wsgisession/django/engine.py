@@ -6,69 +6,83 @@ import contextlib
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.utils.dateparse import parse_datetime
 
-from .._core.content import EMPTY, Content, Loaded
+from .._core import identity, writing
 from .._core.events import logger
+from .._core.ids import SHORT
+from .._core.takeover import TakeOver, new_id
+from .._core.values import Values
+from .._core.visit import Visit
 from ..errors import SerializationError, SessionGone
-from ..session import IMMUTABLE, Origin, State
 from .carry_over import old_session
 from .settings import get_manager
 
-_OLD_KEY_IS_ANSWERED_FOR = 300.0
+_OLD_KEY_IS_ACCEPTED_FOR = 300.0  # seconds
 
 
 class SessionStore(SessionBase):
-    """Django's verbs on records. Two requests never lose each other's work; a session that ended stays ended."""
+    """Django's session engine on this library's stores.
+
+    Two requests never lose each other's work, and a session that ended stays ended.
+    """
 
     _session_key: str | None
-    _state: State | None = None
+    _visit: Visit | None = None
 
-    def load(self) -> dict[str, Any]:
+    # The data: Django keeps them in _session_cache, which is the visit's own mapping.
+
+    def load(self) -> Any:
         """Read the session, which counts as activity; without a live record it is empty and has no key."""
-        state = self._found(self.session_key) or self._carried_over()
-        if state is None or has_passed(state.data.get("_session_expiry")):
+        visit = self._found(self.session_key) or self._carried_over()
+        if visit is None or visit.values is None or has_passed(visit.values.peek("_session_expiry")):
             self._session_key = None
-            return {}
-        self._state = state
-        return state.data
+            return self._begin().values
+        self._visit = visit
+        return visit.values
 
-    # Django hands out the data as they are, which is noted; a look at one value that nobody can change is not.
-
-    def _get_session(self, no_load: bool = False) -> dict[str, Any]:
-        data: dict[str, Any] = super()._get_session(no_load)
-        if self._state is not None:
-            self._state.expose()
-        return data
+    def _get_session(self, no_load: bool = False) -> Any:
+        self.accessed = True
+        try:
+            return self._session_cache
+        except AttributeError:
+            is_new = self.session_key is None or no_load
+            self._session_cache: Any = self._begin().values if is_new else self.load()
+        return self._session_cache
 
     _session = property(_get_session)
 
-    async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
-        data: dict[str, Any] = await super()._aget_session(no_load)
-        if self._state is not None:
-            self._state.expose()
-        return data
+    async def _aget_session(self, no_load: bool = False) -> Any:
+        return await sync_to_async(self._get_session)(no_load)
 
-    def __getitem__(self, key: str) -> Any:
-        data = super()._get_session()
-        return data[key] if type(data[key]) in IMMUTABLE else self._session[key]
+    def _begin(self) -> Visit:
+        """Begin as a session without a record."""
+        visit = self._visit = Visit(get_manager()._services, "", id_length=SHORT)
+        visit.open()
+        return visit
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return the value of the key, or the default."""
-        if key not in super()._get_session():
-            return default
-        return self[key]
+    def _opened(self, *, no_load: bool = False) -> tuple[Visit, Values]:
+        """Return the visit, with the data in it, whatever was put into the cache from outside."""
+        data = self._get_session(no_load=no_load)
+        visit = self._visit or self._begin()
+        values = visit.open()
+        if data is not values:
+            values.clear()
+            values.update(data)
+            self._session_cache = values
+        return visit, values
 
-    def __contains__(self, key: object) -> bool:
-        return key in super()._get_session()
+    def clear(self) -> None:
+        """Remove all data."""
+        self._session.clear()
+        self.modified = True
 
     def exists(self, session_key: str | None) -> bool:
         """Tell whether there is a live record under the key."""
         handle = handle_of(session_key)
-        return handle is not None and get_manager().records.load(handle, restart=False) is not None
+        return handle is not None and get_manager()._services.records.load(handle, restart=False) is not None
 
     def create(self) -> None:
         """Store the session under a new key, which no other has."""
@@ -82,23 +96,48 @@ class SessionStore(SessionBase):
             return
 
     def save(self, must_create: bool = False) -> None:
-        """Write the session, with what others wrote meanwhile merged in.
+        """Write the session, with what others wrote in the meantime merged in.
 
-        :raises CreateError: where the key is taken, and a new record was asked for.
-        :raises UpdateError: where the record has ended.
+        :raises CreateError: if the key is taken, and a new record was asked for.
+        :raises UpdateError: if the record has ended.
         """
         if self.session_key is None:
             self.create()
             return
-        data = super()._get_session(no_load=must_create)
+        visit, _ = self._opened(no_load=must_create)
+        if self.session_key is None:  # the record was gone when it was loaded
+            self.create()
+            return
         age = self.get_expiry_age()
         if age <= 0:
             self.delete()
             return
+        if (visit.content.cookie or {}).get("lifetime") != age:
+            visit.own_cookie().set_lifetime(age)
         if must_create:
-            self._create(data, age)
-        else:
-            self._replace(data, age)
+            self._create(visit)
+            return
+        if visit.snapshot is None:
+            raise UpdateError
+        try:
+            writing.save(visit)
+            writing.finish_takeover(visit)
+        except SessionGone:
+            raise UpdateError from None
+        self._session_key = visit.session_id
+
+    def _create(self, visit: Visit) -> None:
+        """Store the session under its key.
+
+        :raises CreateError: if the key is taken, or has not the shape of one of ours.
+        """
+        key, handle = self.session_key, handle_of(self.session_key)
+        if key is None or handle is None:
+            raise CreateError
+        visit.snapshot, visit.session_id = None, key
+        visit.takeover = TakeOver(None, key, handle)
+        if not writing.create_exactly(visit):
+            raise CreateError
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session with this key, or this one."""
@@ -109,28 +148,28 @@ class SessionStore(SessionBase):
             key = _key_after(old.key)
         handle = handle_of(key)
         if handle is not None:
-            get_manager().records.end_session(handle)
+            get_manager()._services.records.end_session(handle)
+        if session_key is None and self._visit is not None:
+            self._visit.snapshot = self._visit.takeover = None
 
     def cycle_key(self) -> None:
-        """Give the session a new key; what others wrote under the old one meanwhile is carried over.
+        """Give the session a new key; what others wrote under the old one in the meantime is carried over.
 
-        :raises UpdateError: where the old record has ended.
+        :raises UpdateError: if the old record has ended.
         """
-        data, old = self._session, self._state
-        self._state = None
-        self.create()
-        if old is None or self._state is None:
+        visit, _ = self._opened()
+        if visit.snapshot is None:
+            self.create()
             return
-        new: State = self._state
-        assert old.handle is not None
-        new.moved, new.containers = True, old.containers
-        new.superseded = (Loaded(old.handle, old.record, old.content, {}),)
+        if (visit.content.cookie or {}).get("lifetime") != (age := self.get_expiry_age()):
+            visit.own_cookie().set_lifetime(age)
         try:
-            get_manager().lifecycle.end_superseded(new)
+            identity.regenerate(visit, keep_data=True)
+            writing.save(visit)
+            writing.finish_takeover(visit)
         except SessionGone:
             raise UpdateError from None
-        self._session_cache = new.data
-        assert data is new.data
+        self._session_key, self.modified = visit.session_id, True
 
     async def acycle_key(self) -> None:
         """Do what `cycle_key` does, which is more than Django's own would."""
@@ -142,42 +181,15 @@ class SessionStore(SessionBase):
         get_manager().purge_expired()
 
     def _get_new_session_key(self) -> str:
-        manager = get_manager()
-        state = State(Origin.NEW, Content(EMPTY, manager.lifecycle.now()), {}, None)
-        manager.lifecycle.mint(state)
-        assert state.session_id is not None
-        return state.session_id
+        return new_id(get_manager()._services, None, length=SHORT)
 
     async def _aget_new_session_key(self) -> str:
         return self._get_new_session_key()
 
-    def _create(self, data: dict[str, Any], age: float) -> None:
-        handle = handle_of(self.session_key)
-        if handle is None:
-            raise CreateError
-        records = get_manager().records
-        content = Content(records.codec.dump(data), get_manager().lifecycle.now(), cookie={"max_age": age})
-        created = records.create(Loaded(handle, None, content, data))
-        if created is None:
-            raise CreateError
-        self._state = get_manager().lifecycle.loaded_state(created)
-
-    def _replace(self, data: dict[str, Any], age: float) -> None:
-        state = self._state or self._found(self.session_key)
-        if state is None:
-            raise UpdateError
-        state.data, state.exposed, self._state = data, True, state
-        state.content = msgspec.structs.replace(state.content, cookie={"max_age": age})
-        lifecycle = get_manager().lifecycle
-        try:
-            lifecycle.replace(state, lifecycle.changed_text(state))
-        except SessionGone:
-            raise UpdateError from None
-
-    def _carried_over(self) -> State | None:
+    def _carried_over(self) -> Visit | None:
         """Take over the session that Django's own engine has under this key; the response carries the new key.
 
-        Requests that came beside the first with the old key are answered a little longer.
+        Parallel requests with the old key are accepted a little longer.
         """
         old = old_session(self.session_key)
         if old is None:
@@ -188,35 +200,43 @@ class SessionStore(SessionBase):
         except SerializationError as error:  # an old session is no reason for an error page
             logger.warning("a session could not be carried over: %s", error)
             return None
-        state = self._found(self.session_key)
-        if state is None or get_manager().lifecycle.now() > state.content.created_at + _OLD_KEY_IS_ANSWERED_FOR:
+        visit = self._found(self.session_key)
+        if visit is None or visit.services.clock() > visit.content.created_at + _OLD_KEY_IS_ACCEPTED_FOR:
             return None
         self.modified = True
-        return state
+        return visit
 
     def _take(self, data: dict[str, Any]) -> None:
-        # Taken where a request that failed has rolled back what it did to the database: then it is this session.
+        # If a failed request rolled back what it did to the database, the record is there already: then it is this one.
+        visit = Visit(get_manager()._services, "")
+        visit.open().update(data)
+        visit.own_cookie().set_lifetime(self.get_expiry_age(expiry=data.get("_session_expiry")))
         with contextlib.suppress(CreateError):
-            self._create(data, self.get_expiry_age(expiry=data.get("_session_expiry")))
+            self._create(visit)
 
     @staticmethod
-    def _found(session_key: str | None) -> State | None:
+    def _found(session_key: str | None) -> Visit | None:
         handle = handle_of(session_key)
-        if handle is None:
+        if handle is None or session_key is None:
             return None
-        loaded = get_manager().records.load(handle, restart=True, presented=True)
-        return None if loaded is None else get_manager().lifecycle.loaded_state(loaded)
+        services = get_manager()._services
+        found = services.records.load(handle, restart=True, presented=True)
+        if found is None:
+            return None
+        visit = Visit(services, "", id_length=SHORT)
+        visit.enter(found, session_key)
+        return visit
 
 
 def handle_of(session_key: str | None) -> str | None:
     """Return the handle for a key that has the shape of one of ours, else None: nothing else reaches the store."""
-    signer = get_manager().signer
+    signer = get_manager()._services.signer
     return signer.handle(session_key) if session_key and signer.accepts(session_key) else None
 
 
 def _key_after(old_key: str) -> str:
-    """Return the key that follows one of Django's own: only who has that and the secret can make it."""
-    return get_manager().signer.renewed_id(old_key, "django")
+    """Return the key that follows one of Django's own: only with that and the secret can it be made."""
+    return get_manager()._services.signer.renewed_id(old_key, "django", length=SHORT)
 
 
 def has_passed(expiry: Any) -> bool:

@@ -9,8 +9,10 @@ from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from .._core.ids import SHORT
+from .._core.rules import Rules
 from ..errors import SessionError, SessionGone, StoreError
-from ..session import Origin, Session
+from ..session import Session
 from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE
 from .engine import has_passed
 from .settings import get_manager
@@ -24,12 +26,14 @@ class EnvironSession(SessionBase):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
+        session._visit.id_length = SHORT
 
     @property
     def session_key(self) -> str | None:
         """The session ID, a secret; None for a session without a record."""
-        state = self.session.open()
-        return None if state.record is None and not state.moved else self.session.id
+        visit = self.session._visit
+        visit.open()
+        return None if visit.snapshot is None and not visit.has_new_id else self.session.id
 
     def _get_session(self, no_load: bool = False) -> Session:
         self.accessed = True
@@ -120,7 +124,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
     def process_request(self, request: HttpRequest) -> None:
         """Put the session on the request."""
         outer = request.META.get(KEY)
-        if isinstance(outer, Session) and not outer.is_sealed:
+        if isinstance(outer, Session) and not outer._visit.sealed:
             request.session = EnvironSession(outer)
         else:
             super().process_request(request)
@@ -148,26 +152,22 @@ class SessionMiddleware(DjangoSessionMiddleware):
 
 
 def _unavailable(session: object, error: StoreError) -> HttpResponse:
-    keeper = session.session.keeper if isinstance(session, EnvironSession) else get_manager()
-    if keeper.on_store_error == "raise":
+    services = session.session._visit.services if isinstance(session, EnvironSession) else get_manager()._services
+    if services.on_store_error == "raise":
         raise error
     return HttpResponse(UNAVAILABLE, status=503, content_type="text/plain", headers={"Retry-After": RETRY_AFTER})
 
 
 def _follow_django(session: EnvironSession) -> None:
-    state = session.session.state
-    if state is None:
+    """Do what Django does at this point: end a session whose expiry has passed, and give the others their lifetime."""
+    visit = session.session._visit
+    if visit.values is None:
         return
-    if state.origin is Origin.LOADED and not state.data and session.session.is_modified:
-        session.session.destroy()
-        return
-    if not state.data:
+    visit.rules = Rules(ends_emptied=True)
+    if not visit.values:
         return
     age = session.get_expiry_age()
     if age <= 0:
         session.session.destroy()
-        return
-    lasting = None if session.get_expire_at_browser_close() else age
-    own = state.content.cookie or {}
-    if session.session.is_modified and ("max_age" not in own or own["max_age"] != lasting):
-        session.session.cookie.max_age = lasting
+    elif visit.is_changed:
+        visit.rules = Rules(ends_emptied=True, lifetime=None if session.get_expire_at_browser_close() else age)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from datetime import timedelta
-from inspect import signature
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from ..errors import ConfigurationError
 from ..manager import SessionManager
+from ..settings import DEFAULTS
 
 _THIRTY_DAYS = timedelta(days=30).total_seconds()
 _SETTINGS = ("WSGISESSION", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "SESSION_COOKIE_AGE")
@@ -65,7 +65,7 @@ def manager_options() -> dict[str, Any]:
     given = dict(_given())
     origin_of_old_sessions()
     given.pop("carry_over", None)
-    unknown = given.keys() - signature(SessionManager).parameters.keys()
+    unknown = given.keys() - DEFAULTS.keys()
     if unknown:
         raise ConfigurationError(f"WSGISESSION has an unknown option {min(map(str, unknown))!r}")
     if "store" not in given:

@@ -9,18 +9,17 @@ import json
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, NoReturn
 
 import msgspec
 
-from .._core.codec import Codec, RefusedError, Texts, written_dict, written_items
-from .._core.content import Content, Content2, Renewed
+from .._core.codec import Codec
+from .._core.content import Content, Renewed, Texts
 from .._core.cookies import CookieOptions
 from .._core.format import Format, numbers, read_json, sorted_json
 from .._core.forms import Key
 from ..errors import SerializationError
-from .cookie import EXPRESS, iso, max_age_of, members_of, settings_of, whole
+from .cookie import EXPRESS, max_age_of, members_of, settings_of, whole
 from .forms import HUGE, SAFE, express_form
 
 RESERVED = frozenset(
@@ -65,15 +64,6 @@ _decode = msgspec.json.Decoder().decode
 
 
 class ExpressContent(Content, frozen=True):
-    """The content of a record that Express may have written.
-
-    :param is_dated: whether the record says when the session began; where not, `created_at` is when it was read.
-    """
-
-    is_dated: bool = True
-
-
-class ExpressContent2(Content2, frozen=True):
     """The content of a record that Express may have written.
 
     :param is_dated: whether the record says when the session began; if not, `created_at` is when it was read.
@@ -151,18 +141,6 @@ class ExpressCodec(Codec):
             math.isfinite(one) and not one.is_integer() for one in floats
         )
 
-    def dump(self, data: dict[str, Any]) -> bytes:
-        """Return the mapping as JSON text.
-
-        :raises SerializationError: naming the key path of a value that JSON cannot hold, or that Node.js would change.
-        """
-        for key in data.keys() & self._taken:
-            raise SerializationError(f"session[{key!r}] cannot be stored: the format has taken the key; choose another")
-        try:
-            return _written(written_dict(data, 0, _plain))
-        except RefusedError as refused:
-            raise SerializationError(str(refused)) from None
-
     def parse(self, text: bytes) -> dict[str, Any]:
         """Return the mapping that JSON text holds.
 
@@ -176,20 +154,16 @@ class ExpressCodec(Codec):
             raise SerializationError("the record's data are no mapping")
         return data
 
-    def as_stored(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the mapping as it will be read again: without tuples and datetimes."""
-        return self.parse(self.dump(data))
-
-    def is_dated(self, content: Content | Content2) -> bool:
+    def is_dated(self, content: Content) -> bool:
         """Tell whether the record says when the session began, or need not."""
-        return not self._dates or not isinstance(content, ExpressContent | ExpressContent2) or content.is_dated
+        return not self._dates or not isinstance(content, ExpressContent) or content.is_dated
 
-    def pack2(self, content: Content2 | Renewed, *, handle: str) -> bytes:
+    def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
         """Return what the store keeps under the handle.
 
         :raises SerializationError: where it is larger than ``max_size``.
         """
-        assert isinstance(content, Content2)
+        assert isinstance(content, Content)
         texts = {"cookie": _written(members_of(content.cookie, self._options, now=self._clock())), **content.texts}
         if self._dates:
             texts[CREATED] = _encode(round((content.authenticated_at or content.created_at) * 1000))
@@ -197,7 +171,7 @@ class ExpressCodec(Codec):
             texts[CLIENT] = _written(list(content.client))
         return self._checked(self.join(texts))
 
-    def unpack2(self, packed: bytes, *, handle: str) -> Content2:
+    def unpack(self, packed: bytes, *, handle: str) -> Content:
         """Return the content of what the store kept under the handle.
 
         :raises SerializationError: for anything but a session of Express's.
@@ -211,44 +185,7 @@ class ExpressCodec(Codec):
         for name in texts.keys() & RESERVED:
             del texts[name]
         at = self._clock() if created is None else created
-        return ExpressContent2(texts, at, cookie=settings_of(members), client=client, is_dated=created is not None)
-
-    def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
-        """Return what the store keeps under the handle.
-
-        :raises SerializationError: where it is larger than ``max_size``.
-        """
-        assert isinstance(content, Content)
-        cookie = members_of(content.cookie, self._options, now=self._clock())
-        parts = [b'"cookie":' + _written(cookie), content.data[1:-1], self._beside(content)]
-        return self._checked(b"{" + b",".join(part for part in parts if part) + b"}")
-
-    def _beside(self, content: Content) -> bytes:
-        beside: dict[str, Any] = {}
-        if self._dates:
-            beside[CREATED] = round((content.authenticated_at or content.created_at) * 1000)
-        if content.client is not None:
-            beside[CLIENT] = list(content.client)
-        return _written(beside)[1:-1]
-
-    def unpack(self, packed: bytes, *, handle: str) -> Content:
-        """Return the content of what the store kept under the handle.
-
-        :raises SerializationError: for anything but a session of Express's.
-        """
-        data = self.parse(packed)
-        members = data.pop("cookie", None)
-        if type(members) is not dict:
-            raise SerializationError("the record is no session of Express's: it lacks the cookie")
-        created = self._taken_out(data) if self._dates else None
-        client = _client_of(data.pop(CLIENT, None))
-        for key in data.keys() & RESERVED:
-            del data[key]
-        settings, at = settings_of(members), self._clock() if created is None else created
-        return ExpressContent(_written(data), at, None, None, settings, client, created is not None)
-
-    def _taken_out(self, data: dict[str, Any]) -> float | None:
-        return seconds_of(data.pop(CREATED, None))
+        return ExpressContent(texts, at, cookie=settings_of(members), client=client, is_dated=created is not None)
 
     def glance(self, packed: bytes) -> tuple[float | None, dict[str, Any]]:
         """Return what stores must know: the seconds by which each use extends the session, and its data.
@@ -302,48 +239,6 @@ def _whole(value: Any) -> Any:
     if type(value) is dict:
         return {key: _whole(item) for key, item in value.items()}
     return [_whole(item) for item in value] if type(value) is list else value
-
-
-def _plain(value: Any, depth: int) -> Any:
-    """Return the value as JSON can hold it and JavaScript will keep it."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    kind = type(value)
-    if kind is int:
-        return _plain_int(value)
-    if kind is float:
-        return _plain_float(value)
-    if kind is dict:
-        return written_dict(value, depth + 1, _plain)
-    if kind is list or kind is tuple:
-        return written_items(value, depth + 1, _plain)
-    if kind is datetime:
-        return iso(value)
-    raise RefusedError(
-        f"values of type {kind.__module__}.{kind.__qualname__} are not supported in JSON, which Express stores"
-    )
-
-
-def _plain_int(value: int) -> int:
-    if abs(value) > SAFE and (abs(value) > 1e300 or _as_javascript(value) != value):
-        raise RefusedError("an int that Node.js would round; store it as a str")
-    return value
-
-
-def _as_javascript(value: int) -> int:
-    """Return the int that a number of JavaScript's reads as when it is written: its shortest digits."""
-    digits, _, exponent = repr(float(value)).partition("e")
-    left, _, right = digits.partition(".")
-    power = int(exponent or 0) - len(right)
-    return int(left + right) * 10**power if power >= 0 else int(float(value))
-
-
-def _plain_float(value: float) -> float:
-    if not math.isfinite(value):
-        raise RefusedError(f"JSON has no {value}")
-    return whole(value) if abs(value) < HUGE else value
 
 
 __all__ = ["CLIENT", "CREATED", "EXPRESS", "RESERVED", "ExpressCodec", "ExpressContent"]

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
-from .._core.codec import is_utf8
 from .._core.cookies import LONGEST_LIFETIME, CookieOptions
+from .._core.forms import is_utf8
 from .._core.ids import IDSigner
 
 _PREFIX = "s:"

@@ -13,9 +13,9 @@ from itsdangerous import BadData, BadSignature, Signer
 from .._core.content import Content
 from .._core.cookies import cookie_finder
 from .._core.events import logger
+from .._core.services import Services
+from .._core.values import Values
 from ..errors import ConfigurationError, SerializationError, StoreError
-from ..manager import SessionManager
-from ..session import Origin, Session, State
 
 Reader = Callable[[str], Any]
 """Takes the cookie's value, and returns the data that it stands for, or None. Reads nothing that can run code."""
@@ -38,47 +38,33 @@ class CarryOver:
             raise ConfigurationError("carry_over_until must be a datetime with its time zone")
         self._read, self._find = read, cookie_finder(name)
         self._until = None if until is None else until.timestamp()
-        self._warned = False
+        self._has_warned = False
 
-    def begin(self, session: Session, manager: SessionManager) -> bool:
-        """Give a session without a record the old one's data; tell whether that was done.
+    def data_for(self, cookie_header: str, services: Services) -> dict[str, Any]:
+        """Return what was kept for a visitor who has no session of ours, or an empty dict.
 
-        That counts as a change. A cookie of ours, also one whose session has ended, rules the old ones out.
+        A cookie of ours, also one whose session has ended, rules the old ones out.
         """
-        state = session.state
-        if state is None or session.visit is None or not _is_startable(state):
-            return False
-        if self._until is not None and manager.lifecycle.now() >= self._until:
-            return False
-        data = self._data(session.visit[0], manager)
-        if data and not session.is_sealed:  # too late to be kept, it is there to be read all the same
-            state.expose()
-        state.data.update(data)
-        return bool(data)
-
-    def _data(self, cookie_header: str, manager: SessionManager) -> dict[str, Any]:
+        if self._until is not None and services.clock() >= self._until:
+            return {}
         for value in self._find(cookie_header):
             data = self._read(value)
-            if isinstance(data, dict) and data and self._can_be_kept(data, manager):
+            if isinstance(data, dict) and data and self._can_be_kept(data, services):
                 return data
         return {}
 
-    def _can_be_kept(self, data: dict[str, Any], manager: SessionManager) -> bool:
+    def _can_be_kept(self, data: dict[str, Any], services: Services) -> bool:
         """Tell whether the data can be stored: an old cookie is no reason for an error page."""
-        codec = manager.records.codec
+        values = Values(services.codec, {})
+        values.update(data)
         try:
-            content = Content(codec.dump(data), manager.lifecycle.now())
-            codec.pack(content, handle="not stored")
+            services.codec.pack(Content(values.texts(), services.clock()), handle="not stored")
         except SerializationError as error:
-            if not self._warned:
-                self._warned = True
+            if not self._has_warned:
+                self._has_warned = True
                 logger.warning("a session could not be carried over, and others may not be either: %s", error)
             return False
         return True
-
-
-def _is_startable(state: State) -> bool:
-    return state.origin is Origin.FORGED and state.record is None and not state.destroyed
 
 
 def signed_cookies(serializer: Any, *, max_age: float) -> Reader:

@@ -25,13 +25,15 @@ from werkzeug.datastructures import Headers
 
 from .._core.cookies import LONGEST_LIFETIME
 from .._core.reply import NOTHING, Reply, with_reply
+from .._core.rules import Rules
+from .._core.visit import Visit
 from ..errors import ConfigurationError, StoreError
 from ..express.cookie import EXPRESS
 from ..manager import SessionManager
-from ..session import Origin, Session, State, first_user
+from ..session import Session
 from ..stores import Store
 from ..wsgi.access import Refusal, Roles, Verdict, judge, refuse
-from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE, request_of
+from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE
 from .carry_over import CarryOver, signed_cookies
 from .settings import OPTIONS, options_of, snapshot
 
@@ -42,26 +44,23 @@ _EXTENSION = "wsgisession"
 
 
 class FlaskSession(Session, SessionMixin):
-    """A `Session` with what Flask expects of one: `permanent`, `new`, `modified`, `accessed`.
+    """A `Session` with what Flask expects of one: `permanent`, `new`, `modified`, `accessed`."""
 
-    :ivar manager: the manager it belongs to.
-    :ivar was_written: whether this request's changes are in the store already.
-    :ivar outer: the environ's session, where the app is wrapped in `SessionMiddleware` too: then this is another face
-        of it.
-    :ivar carry_over: what starts it with the data of the library of before.
-    :ivar was_carried_over: whether that was done.
-    """
+    __slots__ = ("_manager", "_outer", "_seen", "_was_written")
 
-    outer: Session | None = None
-    manager: SessionManager
-    carry_over: CarryOver | None = None
-    was_written: bool = False
-    was_carried_over: bool = False
-    _seen = _sealed = False
+    _outer: Session | None
+    """The environ's session, if the app is also wrapped in `SessionMiddleware`; this is another face of it."""
+
+    _manager: SessionManager
+
+    def __init__(self, visit: Visit) -> None:
+        super().__init__(visit)
+        self._outer = None
+        self._seen = self._was_written = False
 
     @property
     def new(self) -> bool:  # type: ignore[override]
-        """Whether no record was there when the request came."""
+        """Whether there was no record when the request came."""
         return self.is_new
 
     @property
@@ -70,16 +69,16 @@ class FlaskSession(Session, SessionMixin):
 
         Set to True, the session is compared at the end of the request; set to False, changes so far are not.
         """
-        return self.was_written or self.is_modified
+        return self._was_written or self.is_modified
 
     @modified.setter
     def modified(self, value: bool) -> None:
-        state = self.open()
+        values = self._touched().open()
         if value:
-            state.expose()
+            values.suspect_all()
         else:
-            state.exposed = False
-        self.was_written = self.was_written and value
+            values.touched.clear()
+        self._was_written = self._was_written and value
 
     @property
     def accessed(self) -> bool:
@@ -90,37 +89,9 @@ class FlaskSession(Session, SessionMixin):
     def accessed(self, value: bool) -> None:
         self._seen = value
 
-    def open(self) -> State:
-        """Find the session if that was not done yet, and return the manager's side of it. For adapters."""
-        if self.state is None and self.outer is not None:
-            self.state = self.outer.open()
-        is_first = self.state is None
-        state = super().open()
-        if is_first:
-            self._carry_over()
-        return state
-
-    def reload(self) -> None:
-        """Read the session again, as `Session.reload` does; one that was carried over and never stored, too."""
-        super().reload()
-        self._carry_over()
-
-    def _carry_over(self) -> None:
-        if self.carry_over is not None:
-            self.was_carried_over = self.carry_over.begin(self, self.manager) or self.was_carried_over
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the headers have left."""
-        return self._sealed or (self.outer is not None and self.outer.is_sealed)
-
-    @is_sealed.setter
-    def is_sealed(self, value: bool) -> None:
-        self._sealed = value
-
 
 session: FlaskSession = cast(FlaskSession, _flask_session)
-"""``flask.session`` itself; type checkers know that it has a `Session`'s methods."""
+"""``flask.session``, for type checkers: the same object, with the methods of a `Session`."""
 
 
 class _Interface(SessionInterface):
@@ -173,42 +144,46 @@ class _Interface(SessionInterface):
         return successor
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession | None:
-        """Return the session of the request, unread; None, for Flask's null session, where the app has no secret."""
+        """Return the session of the request, unread; None, for Flask's null session, if the app has no secret."""
         outer = request.environ.get(KEY)
-        if isinstance(outer, Session) and not outer.is_sealed:
-            return _face_of(outer)
+        if isinstance(outer, Session) and not outer._visit.sealed:
+            session = FlaskSession(outer._visit)
+            session._outer = outer
+            return session
         manager = self.manager(app)
         if manager is None:
             return None
         if request.environ.get("wsgi.multiprocess"):
             manager.check_server(multiprocess=True)
         session = manager.open(request.environ.get("HTTP_COOKIE", ""), request.environ, FlaskSession)
-        session.manager, session.carry_over = manager, self._carry_over
+        session._manager = manager
+        if self._carry_over is not None:
+            session._visit.before = self._carry_over.data_for
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Write the session before the response leaves, and add what the response must carry for it."""
+        """Write the session before the response is sent, and add what the response must carry for it."""
         if not isinstance(session, FlaskSession):  # Flask could not open one, and says so itself
             return
-        _follow_flask(app, session)
-        _follow_login(session)
-        if session.outer is not None:
+        if session._outer is not None:
+            session._visit.rules = _rules(app, session)
             if session.accessed:
                 response.vary.add("Cookie")
             return
-        manager, before = session.manager, session.state and session.state.content
+        manager, visit = session._manager, session._visit
+        before = None if visit.values is None else visit.content
+        visit.rules = _rules(app, session)
         try:
-            reply = manager.commit(session, **request_of(request.environ, with_client=manager.track_client))
+            reply = manager.commit(session, request.environ)
         except StoreError:
-            if manager.on_store_error == "raise":
+            if visit.services.on_store_error == "raise":
                 raise
             _make_unavailable(response)
             return
-        session.is_sealed = True
-        session.was_written = session.state is not None and session.state.content is not before
+        visit.sealed = True
+        session._was_written = visit.values is not None and visit.content is not before
         if session.accessed or reply is not NOTHING:
-            cookie = None if _is_unreadable(session) else reply.set_cookie
-            reply = Reply(cookie, session.accessed, reply.clear_site_data)
+            reply = Reply(reply.set_cookie, session.accessed, reply.clear_site_data)
             response.headers = Headers(with_reply(list(response.headers), reply))
         if response.is_streamed:
             response.call_on_close(lambda: manager.finish(session))
@@ -328,51 +303,26 @@ class FlaskSessions:
         return manager
 
 
-def _face_of(outer: Session) -> FlaskSession:
-    session = FlaskSession(outer.keeper, outer.visit)
-    session.outer, session.state = outer, outer.state
-    return session
-
-
-def _follow_flask(app: Flask, session: FlaskSession) -> None:
-    """Do what Flask does at this point: drop a session that became empty, give a permanent one its lifetime."""
-    state = session.state
-    if state is None:
-        return
-    if state.origin is Origin.LOADED and not state.data and session.is_modified:
-        session.destroy()
-        return
-    own = state.content.cookie or {}
-    if EXPRESS in own and "_permanent" not in state.data:  # whose lifetime Express has set
-        return
+def _rules(app: Flask, session: FlaskSession) -> Rules:
+    """Return what Flask's own sessions do differently: an emptied one ends, and a permanent one has a lifetime."""
+    visit = session._visit
+    values = visit.values
+    if values is None:
+        return _UNTOUCHED
+    permanent = values.peek("_permanent")
+    if EXPRESS in (visit.content.cookie or {}) and "_permanent" not in values:  # whose lifetime Express has set
+        return _UNTOUCHED
     lifetime = min(app.permanent_session_lifetime.total_seconds(), LONGEST_LIFETIME)
-    wanted = lifetime if state.data.get("_permanent") and lifetime > 0 else None
-    if own.get("max_age") != wanted:
-        session.cookie.max_age = wanted
-    state.resend = state.resend or (wanted is not None and bool(app.config["SESSION_REFRESH_EACH_REQUEST"]))
+    return Rules(
+        ends_emptied=True,
+        lifetime=lifetime if permanent and lifetime > 0 else None,
+        refreshes=bool(app.config["SESSION_REFRESH_EACH_REQUEST"]),
+        ignored=_IGNORED,
+    )
 
 
-def _follow_login(session: FlaskSession) -> None:
-    """Give the session a new ID where it became another user's (ASVS 5.0 7.2.4).
-
-    Flask-Login and whoever else logs in by writing a key leave the ID as it was: somebody may have planted it. As with
-    `Session.login`, a session that has ended meanwhile, at a second click for one, does not swallow the login.
-    """
-    state = session.state
-    if state is None or state.record is None or state.unsent:
-        return
-    user = first_user(state.data, session.keeper.user_keys)
-    was_saved = state.record.user_id != state.arrived_as
-    if user is not None and (was_saved or session.is_modified) and not session.keeper.arrived_as(user, state):
-        session.regenerate()
-        state.authenticated = True
-
-
-def _is_unreadable(session: FlaskSession) -> bool:
-    """Tell whether a cookie that does not verify is all there is: Flask leaves it alone, its secret may come back."""
-    state = session.state
-    is_forged = state is not None and state.origin is Origin.FORGED and state.record is None
-    return is_forged and not session.was_carried_over
+_IGNORED = frozenset({"_permanent"})
+_UNTOUCHED = Rules(ends_emptied=True, ignored=_IGNORED)
 
 
 def _carry_over(app: Flask, options: dict[str, Any]) -> CarryOver | None:
@@ -407,11 +357,11 @@ def _enclosing_manager(app: Flask) -> SessionManager | None:
 
 def _unavailable(error: StoreError) -> Response:
     manager = _manager_of(current_app)
-    if manager is None or manager.on_store_error == "raise":
+    if manager is None or manager._services.on_store_error == "raise":
         raise error
     mine = _flask_session._get_current_object()  # type: ignore[attr-defined]
-    if isinstance(mine, FlaskSession) and mine.state is not None:
-        mine.state.leave_unwritten()
+    if isinstance(mine, FlaskSession):
+        mine._visit.leave_unwritten()
     response = Response()
     _make_unavailable(response)
     return response

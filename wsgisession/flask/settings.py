@@ -8,18 +8,17 @@ from copy import copy
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
-from inspect import signature
 from typing import Any, Protocol
 
 from .._core.events import logger
 from .._core.ids import parse_secrets
 from .._core.timeouts import Default
 from ..errors import ConfigurationError
-from ..manager import SessionManager
+from ..settings import DEFAULTS
 
 _THIRTY_DAYS = timedelta(days=30)
 
-OPTIONS = frozenset(signature(SessionManager).parameters) | {"carry_over", "carry_over_until"}
+OPTIONS = frozenset(DEFAULTS) | {"carry_over", "carry_over_until"}
 """The options that an app may give, as keyword arguments or in its configuration."""
 
 _SETTINGS = {f"SESSION_{option.upper()}": option for option in OPTIONS - {"cookie", "name"}}

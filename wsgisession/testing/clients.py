@@ -26,7 +26,7 @@ def logged_in(target: Any, /, user_id: Any, *, manager: SessionManager | None = 
     manager = manager or _manager_of(client.application)
     session: Session = manager.open("", create_environ())
     session.login(user_id, **data)
-    reply = manager.commit(session, scheme="http", host="localhost")
+    reply = manager.commit(session, create_environ())
     assert reply.set_cookie is not None
     name, _, value = reply.set_cookie.partition(";")[0].partition("=")
     options = session.cookie

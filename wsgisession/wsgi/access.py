@@ -38,7 +38,7 @@ def judge(session: Session, needed: Iterable[str] = (), *, roles: Roles = "roles
 
     Where the manager has a ``user_loader``, it must know the user still.
     """
-    if session.user_id is None or (session.keeper.loads_users and session.user is None):
+    if session.user_id is None or (session._visit.services.user_loader is not None and session.user is None):
         return Verdict.WHO_ARE_YOU
     wanted = set(needed)
     if not wanted or wanted & roles_of(session, roles):

@@ -1,4 +1,4 @@
-"""What the ways in share: where a session stands in a WSGI environ, and what else is taken from there."""
+"""Where the session is in a WSGI environ, and what else the adapters take from there."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Environ = dict[str, Any]
 def session_named(environ: Environ, name: str) -> Session | None:
     """Return the session of this cookie name, of those that several middlewares put around the app."""
     session = environ.get(KEY)
-    while isinstance(session, Session) and session.keeper.name != name:
-        session = session.enclosing
+    while isinstance(session, Session) and session._visit.services.name != name:
+        session = session._visit.enclosing
     return session if isinstance(session, Session) else None
 
 
 def get_session(environ: Environ, name: str | None = None) -> Session:
     """Return the session of the request.
 
-    :param name: the cookie name of the one meant, where several middlewares wrap the app; left out: the innermost.
-    :raises SessionError: where no middleware put one there.
+    :param name: the cookie name of the one you mean, if several middlewares wrap the app; if omitted, the innermost.
+    :raises SessionError: if no middleware put one there.
     """
     session = environ.get(KEY) if name is None else session_named(environ, name)
     if not isinstance(session, Session):
@@ -41,10 +41,3 @@ def get_session(environ: Environ, name: str | None = None) -> Session:
 def path_of(environ: Environ) -> str:
     """Return the path as the browser sees it, with the part that an outer app took off."""
     return (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")) or "/"
-
-
-def request_of(environ: Environ, *, with_client: bool) -> dict[str, Any]:
-    """Return what `SessionManager.commit` wants to know of the request."""
-    client = (environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", "")) if with_client else None
-    host = environ.get("HTTP_HOST") or environ["SERVER_NAME"]
-    return {"scheme": environ["wsgi.url_scheme"], "host": host, "client": client}

@@ -1,4 +1,4 @@
-"""`SessionMiddleware`: environ in, headers out. It translates; the manager decides."""
+"""`SessionMiddleware`: environ in, headers out. It translates; the core decides."""
 
 from __future__ import annotations
 
@@ -7,70 +7,81 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .._core.reply import READ, Headers, with_reply
+from .._core.rules import PLAIN
 from ..errors import StoreError
 from ..manager import SessionManager
 from ..session import Session
-from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, request_of, session_named
+from .environ import KEY, RETRY_AFTER, UNAVAILABLE, path_of, session_named
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from typing_extensions import Unpack
 
-_IMPATIENT = frozenset({"Granian"})
+    from ..settings import Options
+
+_SENDS_HEADERS_AT_ONCE = frozenset({"Granian"})
 """Servers that take the headers when the call returns, and not, as PEP 3333 asks, with the first byte of the body."""
 
 
 class SessionMiddleware:
     """Gives every request of a WSGI app a session, under ``environ["wsgisession.session"]``.
 
-    The write happens before the headers leave, and the headers leave with the first byte of the body: a client never
-    sees success for a session that was not stored.
+    The session is written before the headers are sent, and the headers are sent with the first byte of the body, so a
+    client never sees success for a session that was not stored.
 
-    :param manager: a `SessionManager`; left out, one is made of the options.
+    :param manager: a `SessionManager`; if omitted, one is made of the options.
     :raises ConfigurationError: for an option that cannot be right.
+    :raises TypeError: for an option that does not exist, suggesting the intended one.
     """
 
-    def __init__(self, app: WSGIApplication, manager: SessionManager | None = None, **options: Any) -> None:
+    def __init__(self, app: WSGIApplication, manager: SessionManager | None = None, **options: Unpack[Options]) -> None:
         if manager is not None and options:
             raise TypeError("give SessionMiddleware a manager or options, not both")
         if not isinstance(manager, SessionManager | None):
             raise TypeError("the second argument of SessionMiddleware is a SessionManager; name a store with store=...")
         self.app = app
         self.manager = SessionManager(**options) if manager is None else manager
-        self._is_lazy = self.manager.is_lazy
-        self._is_everywhere = self.manager.cookie.path == "/"
+        services = self.manager._services
+        self._is_lazy = services.is_lazy
+        self._cookie, self._is_everywhere = services.cookie, services.cookie.path == "/"
         self._is_shared = self.manager.store.shared
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app with a session in its environ."""
         manager, enclosing = self.manager, environ.get(KEY)
-        if enclosing is not None and self._stands_around(environ):
+        if enclosing is not None and self._is_around(environ):
             return self.app(environ, start_response)
-        if not self._is_everywhere and not manager.cookie.covers(path_of(environ)):
+        if not self._is_everywhere and not self._cookie.covers(path_of(environ)):
             return self.app(environ, start_response)
         if not self._is_shared and environ["wsgi.multiprocess"]:
             manager.check_server(multiprocess=True)
         session: Session = manager.open(environ.get("HTTP_COOKIE", ""), environ)
+        visit = session._visit
         if enclosing is not None:
-            session.enclosing, enclosing.is_enclosing = enclosing, True
+            visit.enclosing, enclosing._visit.is_enclosing = enclosing, True
         environ[KEY] = session
         response = _Response(manager, session, environ, start_response)
         try:
             body = self.app(environ, response.start)
         except BaseException as error:
             return response.failed(error)
-        held, state = response.held, session.state
-        is_only_read = state is None or state.is_only_read
-        if is_only_read and self._is_lazy and held and type(body) is list and environ.get(KEY) is session:
-            # The fast path: nobody changed the session, and nobody can any more. The response leaves as it came.
-            session.is_sealed = True
-            start_response(held[0], with_reply(held[1], READ) if session.is_accessed else held[1])
-            return body
+        held = response.held
+        if held and self._is_lazy and type(body) is list and environ.get(KEY) is session:
+            # The common case: nobody changed the session, and nobody can any more. The response leaves as it came.
+            if visit.values is None:
+                visit.sealed = True
+                start_response(*held)
+                return body
+            if visit.rules is PLAIN and visit.is_only_read:
+                visit.sealed = True
+                start_response(held[0], with_reply(held[1], READ) if visit.accessed else held[1])
+                return body
         return response.with_body(body)
 
-    def _stands_around(self, environ: WSGIEnvironment) -> bool:
+    def _is_around(self, environ: WSGIEnvironment) -> bool:
         """Whether a middleware of the same cookie has put a session there, and its response has not begun yet."""
         session = session_named(environ, self.manager.name)
-        return session is not None and not session.is_sealed
+        return session is not None and not session._visit.sealed
 
     def __repr__(self) -> str:
         return f"<SessionMiddleware {self.manager.name!r}>"
@@ -94,7 +105,7 @@ class _Response:
         is_whole = type(body) is list or self._is_whole(body)
         if not is_whole or (self.held is None and not self.headers_sent):
             watched = _Body(self, body)
-            return watched.begun() if self._environ.get("SERVER_SOFTWARE") in _IMPATIENT else watched
+            return watched.begun() if self._environ.get("SERVER_SOFTWARE") in _SENDS_HEADERS_AT_ONCE else watched
         try:
             if self.headers_sent:
                 self._manager.finish(self._session)  # what the app changed since its first write()
@@ -110,20 +121,18 @@ class _Response:
         if self.headers_sent or self.held is None:
             return
         status, headers = self.held
-        environ, session = self._environ, self._session
-        request = request_of(environ, with_client=self._manager.track_client)
-        reply = self._manager.commit(session, dropped=self._is_dropped(), **request)
-        session.is_sealed = True
-        headers = with_reply(headers, reply)
-        self._begin(status, headers)
+        session = self._session
+        reply = self._manager.commit(session, self._environ, dropped=self._is_dropped())
+        session._visit.sealed = True
+        self._begin(status, with_reply(headers, reply))
 
     def failed(self, error: BaseException) -> Iterable[bytes]:
         """Return the response 503 for a store that failed, where that was asked for; else raise the error."""
         if self.headers_sent:
             raise error
         self._manager.abandon(self._session)
-        self._session.is_sealed = self._has_failed = True
-        if not isinstance(error, StoreError) or self._manager.on_store_error == "raise":
+        self._session._visit.sealed = self._has_failed = True
+        if not isinstance(error, StoreError) or self._manager._services.on_store_error == "raise":
             raise error
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
@@ -139,7 +148,7 @@ class _Response:
             return
         if not self.headers_sent:
             self._manager.abandon(self._session)
-            self._session.is_sealed = True
+            self._session._visit.sealed = True
         self._manager.finish(self._session)
 
     def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
@@ -171,7 +180,7 @@ class _Response:
 
     def _is_dropped(self) -> bool:
         """Whether the app set its session to None: that of the innermost middleware."""
-        return self._environ.get(KEY) is None and not self._session.is_enclosing
+        return self._environ.get(KEY) is None and not self._session._visit.is_enclosing
 
 
 class _Body:
@@ -199,10 +208,10 @@ class _Body:
             return next(self._chunks)
 
     def _first(self) -> bytes:
-        """Return the first chunk that is not empty, with the headers sent before it."""
+        """Return the first chunk, with the headers sent before it: also if it is empty (PEP 3333)."""
         if self._chunks is None:
             self._chunks = iter(self._app_body)
-        chunk = next((chunk for chunk in self._chunks if chunk), None)
+        chunk = next(self._chunks, None)
         self._response.send_headers()
         if chunk is None:
             raise StopIteration
