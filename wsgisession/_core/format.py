@@ -118,11 +118,18 @@ class Format:
 
     def same(self, one: bytes, other: bytes) -> bool:
         """Tell whether two texts mean the same value: spelling and the order of keys do not count."""
-        return one == other or self.canonical(one) == self.canonical(other)
+        if one == other:
+            return True
+        mine, theirs = read_json(one), read_json(other)
+        return (mine == theirs or _MAP in one) and self._canonical(mine) == self._canonical(theirs)
 
     def canonical(self, text: bytes) -> bytes:
         """Return the text that all texts of the same value have in common."""
-        return sorted_json(read_json(text))
+        return self._canonical(read_json(text))
+
+    def _canonical(self, value: Any) -> bytes:
+        text = sorted_json(value)
+        return sorted_json(_with_sorted_maps(value)) if _MAP in text else text
 
     # What a merge needs.
 
@@ -252,11 +259,6 @@ class NativeFormat(Format):
         if _NAME in text:
             texts = {self.name_of(self.key_of(name)): value for name, value in texts.items()}
         return texts
-
-    def canonical(self, text: bytes) -> bytes:
-        """Return the text that all texts of the same value have in common."""
-        value = read_json(text)
-        return sorted_json(_with_sorted_maps(value) if _MAP in text else value)
 
     def members(self, text: bytes) -> dict[Key, bytes] | None:
         """Return the texts of the values in a dict, or None if the text is not that of a dict."""

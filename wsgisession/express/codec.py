@@ -121,9 +121,8 @@ class ExpressCodec(Codec):
         """Return the text of the dict with these values."""
         return self.join(members)  # type: ignore[arg-type] # all keys are str
 
-    def canonical(self, text: bytes) -> bytes:
-        """Return the text that all texts of the same value have in common: 1.0 and 1 are one number in JavaScript."""
-        return sorted_json(_whole(read_json(text)))
+    def _canonical(self, value: Any) -> bytes:
+        return sorted_json(_whole(value))  # 1.0 and 1 are one number in JavaScript
 
     def form(self, value: Any, path: tuple[Any, ...]) -> Any:
         """Return the value as JSON can hold it."""
