@@ -1,4 +1,4 @@
-"""The command line: what it prints and how it exits, on real stores."""
+"""The command line: output and exit codes, on real stores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lines(*arguments: str, **options: Any) -> list[Any]:
 
 
 def fill(url: str, *users: str, **options: Any) -> list[str]:
-    """Store a session for each user; return the handles."""
+    """Store a session for each user, and return the handles."""
     manager = SessionManager(secret=secrets.token_bytes(32), store=url, **options)
     client = ("192.0.2.7", "curl/8") if manager._services.track_client else None
     handles = []
@@ -54,7 +54,7 @@ def test_a_secret_is_new_each_time_and_good_enough():
     SessionManager(secret=first, encryption_key=second)
 
 
-def test_it_lists_all_sessions_or_those_of_a_user(sqlite_url):
+def test_list_prints_all_sessions_or_one_users(sqlite_url):
     handles = fill(sqlite_url, "ada", "ada", "bob")
     assert {one["handle"] for one in lines("list", sqlite_url)} == set(handles)
     assert {one["handle"] for one in lines("list", sqlite_url, "--user", "bob")} == {handles[2]}
@@ -99,7 +99,7 @@ def test_show_says_which_handles_begin_with_letters_that_are_not_enough(sqlite_u
     )
 
 
-def test_a_list_for_people_is_a_table_with_times_in_words(sqlite_url):
+def test_list_prints_a_table_with_times_in_words(sqlite_url):
     handles = fill(sqlite_url, "ada", "bob", track_client=True)
     heading, *rows = run("list", sqlite_url).output.splitlines()
     assert heading.split() == ["HANDLE", "USER", "AGE", "IDLE", "LEFT", "ADDRESS", "AGENT"]
@@ -118,7 +118,7 @@ def test_an_empty_list_says_so_to_people_and_is_empty_for_programs(sqlite_url):
 
 
 @pytest.mark.parametrize("variable", ["WSGISESSION_STORE", "SESSION_STORE"])
-def test_the_environment_names_the_store_where_the_url_is_left_out(sqlite_url, variable):
+def test_without_a_url_the_store_comes_from_the_environment(sqlite_url, variable):
     (handle,) = fill(sqlite_url, "ada")
     environment = {variable: sqlite_url}
     assert [one["handle"] for one in lines("list", env=environment)] == [handle]
@@ -127,31 +127,31 @@ def test_the_environment_names_the_store_where_the_url_is_left_out(sqlite_url, v
     assert lines("list", sqlite_url) == []
 
 
-def test_a_url_goes_before_the_environment(sqlite_url):
+def test_a_url_takes_precedence_over_the_environment(sqlite_url):
     run("init", sqlite_url)
     assert lines("stats", sqlite_url, env={"WSGISESSION_STORE": "nothing://"})[0]["records"] == 0
 
 
-def test_without_any_url_it_says_how_to_name_the_store():
+def test_without_any_url_the_command_says_how_to_give_one():
     for arguments in (["list"], ["show", "handle"], ["revoke", "--user", "7"], ["doctor"]):
         told = run(*arguments, env=dict.fromkeys(("WSGISESSION_STORE", "SESSION_STORE")))
         assert told.exit_code == 2
         assert "give the URL of the store, such as redis://localhost:6379/0, or set WSGISESSION_STORE" in told.stderr
 
 
-def test_a_handle_without_a_session_is_exit_code_1(sqlite_url):
+def test_an_unknown_handle_makes_the_exit_code_1(sqlite_url):
     run("init", sqlite_url)
     assert run("show", sqlite_url, "none").exit_code == 1
     assert run("revoke", sqlite_url, "none").exit_code == 1
 
 
-def test_it_revokes_one_session(sqlite_url):
+def test_revoke_ends_one_session(sqlite_url):
     handles = fill(sqlite_url, "ada", "ada")
     assert lines("revoke", sqlite_url, handles[0]) == [{"revoked": 1}]
     assert [one["handle"] for one in lines("list", sqlite_url)] == [handles[1]]
 
 
-def test_it_asks_before_it_revokes_several_sessions_of_a_user(sqlite_url):
+def test_revoke_asks_before_it_ends_several_sessions_of_a_user(sqlite_url):
     fill(sqlite_url, "ada", "ada", "bob")
     refused = run("revoke", sqlite_url, "--user", "ada", input="n\n")
     assert refused.exit_code == 1
@@ -161,14 +161,14 @@ def test_it_asks_before_it_revokes_several_sessions_of_a_user(sqlite_url):
     assert lines("revoke", sqlite_url, "--user", "ada", "--yes") == [{"revoked": 2}]
 
 
-def test_every_command_explains_itself_with_an_example():
+def test_the_help_of_every_command_has_an_example():
     assert "Exit codes: 0 success; 1 not found" in run("--help").output
     for name in main.commands:
         told = run(name, "--help").output
         assert re.search(rf"\n  Examples?:\n(    .*\n)*    .*wsgisession {name}\b", told), told
 
 
-def test_a_purge_goes_on_to_the_end_or_to_its_limit(sqlite_url, monkeypatch):
+def test_purge_removes_everything_expired_or_as_much_as_its_limit(sqlite_url, monkeypatch):
     monkeypatch.setattr("wsgisession.cli.commands._PURGED_AT_ONCE", 4)
     with closing(open_store(sqlite_url)) as store:
         for number in range(19):
@@ -201,13 +201,13 @@ def test_long_work_shows_its_progress_on_a_terminal_only(sqlite_url, command):
     assert b"\r" not in watched.stdout
 
 
-def test_what_cannot_be_right_is_exit_code_2(sqlite_url):
+def test_wrong_usage_makes_the_exit_code_2(sqlite_url):
     assert run("stats", "nothing://").exit_code == 2
     assert run("revoke", sqlite_url).exit_code == 2
     assert run("init", sqlite_url, "--print-sql").exit_code == 2
 
 
-def test_a_store_that_is_down_is_exit_code_1_without_its_password():
+def test_a_store_that_is_down_makes_the_exit_code_1_and_no_password_is_printed():
     result = run("stats", "redis://:hidden@127.0.0.1:1/0")
     assert result.exit_code == 1
     assert "hidden" not in result.output
@@ -224,7 +224,7 @@ def test_encrypted_sessions_are_read_with_their_key(sqlite_url, tmp_path, by):
     assert found["handle"] == handle
 
 
-def test_sessions_that_cannot_be_read_are_counted_and_not_named(sqlite_url, caplog):
+def test_unreadable_sessions_are_counted_and_their_handles_not_printed(sqlite_url, caplog):
     (handle,) = fill(sqlite_url, "ada", encryption_key=secrets.token_bytes(32))
     result = run("list", sqlite_url)
     assert "1 records cannot be read and were left out; if they are encrypted, give their key with" in result.output
@@ -291,7 +291,7 @@ def test_init_says_what_it_created(request, kind):
     assert lines("init", url) == [{"created": []}]
 
 
-def test_the_completion_of_a_shell_knows_the_commands():
+def test_shell_completion_completes_commands():
     environment = {
         **os.environ,
         "_WSGISESSION_COMPLETE": "bash_complete",
@@ -303,7 +303,7 @@ def test_the_completion_of_a_shell_knows_the_commands():
     assert ran.stdout == "plain,purge\n"
 
 
-def test_every_store_is_served(store_url):
+def test_the_commands_work_on_every_store(store_url):
     assert run("init", store_url).exit_code == 0
     is_shared = not store_url.startswith("memory")
     handles = fill(store_url, "ada", "bob")

@@ -1,4 +1,4 @@
-"""The doctor finds the usual mistakes, each made on a real server, and finds none where there is none."""
+"""`wsgisession doctor` reports the usual mistakes, made on real servers, and nothing on a healthy store."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def prepared(url: str) -> str:
     return url
 
 
-def test_a_healthy_store_has_no_findings_but_that_memory_is_not_shared(store_url):
+def test_a_healthy_store_has_no_findings_except_that_memory_is_not_shared(store_url):
     found = found_in(prepared(store_url))
     assert found == "" or found.startswith("warning: memory:// keeps sessions in one process")
 
@@ -64,7 +64,7 @@ def store(store_url) -> Iterator[Store]:
     opened.close()
 
 
-def test_nothing_of_the_examination_stays(store):
+def test_the_examination_leaves_nothing_behind(store):
     for step in examine(store):
         assert not step.is_last
     assert list(store.scan(now=0)) == []
@@ -79,7 +79,7 @@ def test_each_step_is_timed_and_the_first_that_fails_is_the_last(store: Store, m
     assert list(store.scan(now=0)) == []
 
 
-def test_a_store_that_forgets_at_once_is_found(store: Store, monkeypatch):
+def test_a_store_that_loses_what_it_stored_is_reported(store: Store, monkeypatch):
     monkeypatch.setattr(store, "load", lambda handle, *, now, touch_after: None)
     steps = list(examine(store))
     assert steps[-1].name == "read"
@@ -102,14 +102,14 @@ def test_the_search_for_sessions_without_index_ends_when_its_time_is_up():
     assert counts == Counts(seen=2000, missing=0, is_complete=False)
 
 
-def test_a_server_that_is_down_is_the_one_finding():
+def test_a_server_that_is_down_is_the_only_finding():
     (step,) = steps_of("redis://127.0.0.1:1/0")
     assert step.name == "connect"
     assert step.is_last
     assert step.findings[0].cure.startswith("see that it runs")
 
 
-def test_a_slow_way_to_the_store_is_found(redis_url, tcp_proxy):
+def test_a_slow_connection_to_the_store_is_reported(redis_url, tcp_proxy):
     proxy = tcp_proxy(redis_url)
     proxy.latency = 0.03
     latency = steps_of(proxy.url)[-1]
@@ -120,7 +120,7 @@ def test_a_slow_way_to_the_store_is_found(redis_url, tcp_proxy):
 
 @pytest.mark.parametrize("kind", ["redis", "postgresql", "mongodb"])
 @pytest.mark.parametrize(("ahead", "told"), [(-100, "100 s ahead of"), (40, "40 s behind"), (2, None)])
-def test_clocks_that_differ_are_found(request, kind, ahead, told):
+def test_clocks_that_differ_are_reported(request, kind, ahead, told):
     url = prepared(request.getfixturevalue(f"{kind}_url"))
     found = found_in(url, clock=lambda: time.time() + ahead)
     assert (f"problem: the server's clock is {told} the one here" in found) if told else (found == "")
@@ -129,7 +129,7 @@ def test_clocks_that_differ_are_found(request, kind, ahead, told):
 # Redis
 
 
-def test_a_policy_that_ends_live_sessions_is_found_with_its_cost_and_counts_more_with_a_limit(start_server):
+def test_an_eviction_policy_is_reported_with_its_cost_and_is_a_problem_with_a_memory_limit(start_server):
     server = start_server(servers.Redis, "--maxmemory-policy", "allkeys-lru")
     assert "warning: the server's maxmemory-policy allkeys-lru would end live sessions if" in found_in(server.url)
     server.call("CONFIG", "SET", "maxmemory", "100mb")
@@ -144,7 +144,7 @@ def test_a_policy_that_ends_live_sessions_is_found_with_its_cost_and_counts_more
     assert found_in(server.url) == ""
 
 
-def test_a_server_that_allows_no_scripts_is_found(start_server):
+def test_a_server_that_allows_no_scripts_is_reported(start_server):
     server = start_server(servers.Redis)
     server.call("ACL", "SETUSER", "app", "on", ">hidden", "~*", "+@all", "-@scripting")
     found = found_in(server.url.replace("//", "//app:hidden@"))
@@ -163,7 +163,7 @@ def test_sessions_whose_index_the_server_has_evicted_are_counted(start_server):
     )
 
 
-def test_a_server_that_is_nearly_full_or_evicts_is_found(start_server):
+def test_a_server_that_is_nearly_full_or_evicts_is_reported(start_server):
     server = start_server(servers.Redis, "--maxmemory-policy", "volatile-ttl")
     for number in range(500):
         server.call("SET", f"k{number}", "x" * 2000, "EX", 100)
@@ -175,14 +175,14 @@ def test_a_server_that_is_nearly_full_or_evicts_is_found(start_server):
     assert re.search(r"problem: the server has dropped \d+ keys .*, because its memory was full", found_in(server.url))
 
 
-def test_a_full_server_is_found(start_server):
+def test_a_full_server_is_reported(start_server):
     server = start_server(servers.Redis)
     server.call("CONFIG", "SET", "maxmemory", 1000)
     assert "is out of memory: raise its maxmemory" in found_in(server.url)
 
 
 @pytest.mark.parametrize("writable", ["no", "yes"])
-def test_a_replica_is_found_also_where_it_takes_writes(redis_server, start_server, writable):
+def test_a_replica_is_reported_even_if_it_accepts_writes(redis_server, start_server, writable):
     if redis_server.url != f"redis://127.0.0.1:{getattr(redis_server, 'port', 0)}/0":
         pytest.skip("the replica needs a master of the tests' own")
     replica = start_server(
@@ -194,7 +194,7 @@ def test_a_replica_is_found_also_where_it_takes_writes(redis_server, start_serve
     assert ("is a read-only replica" in found) == (writable == "no")
 
 
-def test_sessions_in_another_database_are_found(start_server):
+def test_sessions_in_another_database_are_reported(start_server):
     server = start_server(servers.Redis)
     elsewhere = open_store(server.url.replace("/0", "/3"))
     elsewhere.create("h", Record(b"{}", 60.0), now=time.time())
@@ -206,7 +206,7 @@ def test_sessions_in_another_database_are_found(start_server):
     elsewhere.close()
 
 
-def test_a_user_who_may_not_ask_the_server_about_itself_may_use_it(start_server):
+def test_a_user_that_may_not_ask_for_the_servers_state_is_only_a_warning(start_server):
     server = start_server(servers.Redis)
     server.call("ACL", "SETUSER", "app", "on", ">hidden", "~*", "+@all", "-info")
     found = found_in(server.url.replace("//", "//app:hidden@"))
@@ -215,7 +215,7 @@ def test_a_user_who_may_not_ask_the_server_about_itself_may_use_it(start_server)
     )
 
 
-def test_each_master_of_a_cluster_is_looked_at(redis_cluster):
+def test_each_master_of_a_cluster_is_examined(redis_cluster):
     assert found_in(redis_cluster.url) == ""
     node = redis_cluster.nodes[1]
     node.call("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
@@ -237,14 +237,14 @@ def run(url: str, statement: str) -> None:
 
 
 @pytest.mark.parametrize(("column", "index"), [("expire", "expire"), ("user_id", "logins")])
-def test_a_missing_index_is_found(postgresql_url, column, index):
+def test_a_missing_index_is_reported(postgresql_url, column, index):
     table = table_of(prepared(postgresql_url))
     schema, name = table.split(".")
     run(postgresql_url, f'DROP INDEX {schema}."IDX_{name}_{index}"')
     assert f"has no index on {column}, so that" in found_in(postgresql_url)
 
 
-def test_a_table_without_its_key_is_found(postgresql_url):
+def test_a_table_without_its_primary_key_is_reported(postgresql_url):
     table = table_of(prepared(postgresql_url))
     run(postgresql_url, f"ALTER TABLE {table} DROP CONSTRAINT {table.split('.')[1]}_pkey")
     assert "has no unique index on sid, so that no session can be stored" in found_in(postgresql_url)
@@ -257,7 +257,7 @@ def test_a_table_of_connect_pg_simple_alone_is_a_warning(postgresql_url):
     assert "lacks columns of this store: run `wsgisession init URL`" in found_in(postgresql_url)
 
 
-def test_rows_of_another_time_zone_are_found(postgresql_url):
+def test_rows_of_another_time_zone_are_reported(postgresql_url):
     abroad = open_store(with_options(prepared(postgresql_url), options="-c TimeZone=Asia/Tokyo"))
     abroad.create("h", Record(b"{}", 60.0), now=time.time())
     abroad.close()
@@ -266,7 +266,7 @@ def test_rows_of_another_time_zone_are_found(postgresql_url):
     assert found_in(postgresql_url) == ""
 
 
-def test_a_standby_is_found(start_server):
+def test_a_standby_is_reported(start_server):
     server = start_server(servers.PostgreSQL)
     prepared(server.url)
     server.kill()
@@ -286,7 +286,7 @@ def sessions_of(url: str) -> tuple[pymongo.MongoClient[Any], Any]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mongodb"])
-def test_a_place_that_does_not_exist_is_a_problem_and_is_not_created(request, kind):
+def test_a_missing_file_table_or_collection_is_a_problem_and_is_not_created(request, kind):
     url = request.getfixturevalue(f"{kind}_url")
     assert re.fullmatch(
         r"problem: the (file|table|collection) \S+ does not exist: correct the store's URL, or run .*", found_in(url)
@@ -314,7 +314,7 @@ def test_a_database_file_of_another_program_stays_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("index", "told"), [("expires_1", "no TTL index on expires"), ("user_id_1_order_-1__id_-1", "no index on user_id")]
 )
-def test_a_missing_index_of_mongodb_is_found(mongodb_url, index, told):
+def test_a_missing_index_of_mongodb_is_reported(mongodb_url, index, told):
     client, sessions = sessions_of(prepared(mongodb_url))
     sessions.insert_one({"_id": "of another program"})
     sessions.drop_index(index)
@@ -324,7 +324,7 @@ def test_a_missing_index_of_mongodb_is_found(mongodb_url, index, told):
     client.close()
 
 
-def test_an_index_on_expires_that_expires_nothing_is_found(mongodb_url):
+def test_an_index_on_expires_that_is_not_a_ttl_index_is_reported(mongodb_url):
     client, sessions = sessions_of(mongodb_url)
     sessions.create_index("expires")
     sessions.create_index("user_id")
@@ -332,7 +332,7 @@ def test_an_index_on_expires_that_expires_nothing_is_found(mongodb_url):
     client.close()
 
 
-def test_a_secondary_is_found():
+def test_a_secondary_is_reported():
     # The stand-in for MongoDB has no replica set: this is what a secondary answers.
     hello = {"isWritablePrimary": False, "secondary": True, "localTime": datetime.fromtimestamp(1000, timezone.utc)}
     (finding,) = of_server(hello, now=1000.0)
@@ -342,7 +342,7 @@ def test_a_secondary_is_found():
 # SQLite
 
 
-def test_a_folder_that_one_may_not_write_to_is_found(tmp_path):
+def test_a_folder_without_write_permission_is_reported(tmp_path):
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o500)
     store = open_store(f"sqlite:///{folder}/sessions.db")
@@ -358,7 +358,7 @@ def test_a_folder_that_one_may_not_write_to_is_found(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_a_journal_that_cannot_be_wal_is_found(sqlite_url, monkeypatch):
+def test_a_journal_that_cannot_be_wal_is_reported(sqlite_url, monkeypatch):
     connect = sqlite3.connect  # of a file system without shared memory: SQLite has one that locks by files alone
     monkeypatch.setattr(
         sqlite3, "connect", lambda path, **options: connect(f"file:{path}?vfs=unix-dotfile", uri=True, **options)
@@ -383,11 +383,11 @@ tmpfs /srv/shared\\040files/cache tmpfs rw 0 0
         ("/srv/shared files too", "ext4"),
     ],
 )
-def test_the_file_system_is_that_of_the_nearest_mount(folder, kind):
+def test_the_nearest_mount_decides_the_file_system(folder, kind):
     assert filesystem_of(folder, MOUNTS) == kind
 
 
-def test_a_network_file_system_is_found(sqlite_url, monkeypatch, tmp_path):
+def test_a_network_file_system_is_reported(sqlite_url, monkeypatch, tmp_path):
     mounts = tmp_path / "mounts"
     mounts.write_text(MOUNTS.replace("/srv/shared\\040files ", f"{tmp_path} "))
     monkeypatch.setattr("wsgisession.stores.sqlite.diagnosis._MOUNTS", mounts)
@@ -397,7 +397,7 @@ def test_a_network_file_system_is_found(sqlite_url, monkeypatch, tmp_path):
 # The command
 
 
-def test_the_command_prints_facts_and_cures_and_exits_by_the_problems(start_server):
+def test_the_command_prints_facts_and_fixes_and_problems_make_the_exit_code_1(start_server):
     server = start_server(servers.Redis, "--maxmemory-policy", "allkeys-lru")
     warned = CliRunner().invoke(main, ["doctor", server.url])
     assert warned.exit_code == 0

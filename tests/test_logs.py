@@ -1,4 +1,4 @@
-"""Events as lines of a log: one each, which people and programs can read, and nobody can forge."""
+"""Events as log lines: one line each, readable for people and programs, and impossible to forge."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lines(caplog):
     return [record for record in caplog.records if record.name == "wsgisession.events"]
 
 
-def test_an_event_is_one_line_of_keys_and_values_and_the_same_as_attributes(caplog):
+def test_an_event_is_one_line_of_keys_and_values_and_has_the_same_attributes(caplog):
     EventLog()(SessionEvent("rejected", "1handle", AT, "bad signature", None))
     (line,) = lines(caplog)
     assert line.getMessage() == ('event=rejected handle=1handle at=2026-01-02T03:04:05+00:00 reason="bad signature"')
@@ -33,7 +33,7 @@ def test_an_event_is_one_line_of_keys_and_values_and_the_same_as_attributes(capl
 
 
 @pytest.mark.parametrize("detail", ["two\nevent=forged", 'a "quoted" word', "", "a=b", "\x1b[31m", "ünï\u2028"])
-def test_no_text_breaks_out_of_its_place(caplog, detail):
+def test_no_text_can_forge_a_log_line(caplog, detail):
     """SECURITY 57."""
     EventLog()(SessionEvent("store_error", None, AT, None, detail))
     (line,) = lines(caplog)
@@ -53,12 +53,12 @@ def test_no_text_breaks_out_of_its_place(caplog, detail):
         ("store_error", logging.ERROR),
     ],
 )
-def test_an_event_is_logged_by_its_weight(caplog, name, level):
+def test_the_level_depends_on_the_event(caplog, name, level):
     EventLog()(SessionEvent(name, "1handle", AT))
     assert [record.levelno for record in lines(caplog)] == [level]
 
 
-def test_another_logger_is_used_where_it_is_given(caplog):
+def test_another_logger_can_be_given(caplog):
     EventLog(logging.getLogger("audit"))(SessionEvent("gone", "1handle", AT))
     assert [record.name for record in caplog.records] == ["audit"]
 
@@ -75,7 +75,7 @@ def test_where_the_handle_is_the_session_id_events_and_logs_contain_the_beginnin
     assert session_id not in f"{line.getMessage()} {vars(line)} {vars(event)} {event!r}"
 
 
-def test_a_login_leaves_lines_without_the_id(caplog):
+def test_the_lines_of_a_login_do_not_contain_the_id(caplog):
     """SECURITY 56, 57."""
     site = Site(on_event=EventLog())
     browser = site.browser()

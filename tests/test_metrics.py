@@ -1,4 +1,4 @@
-"""The figures for Prometheus: events by name and reason, calls of the store by verb, and nothing of anybody."""
+"""Metrics for Prometheus: events by name and reason, store calls by verb, and nothing about a person."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def text_of(metrics: Metrics) -> str:
 
 
 def figures(text: str) -> dict[tuple[str, ...], float]:
-    """Return what is shown: by the name and the labels' values."""
+    """Return the metrics shown, by name and label values."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(one.name.removeprefix("wsgisession_"), *labels_of(one)): one.value for one in samples}
 
@@ -51,7 +51,7 @@ def test_events_are_counted_by_name_and_reason(metrics, site):
     assert counted == {("created", ""): 1, ("loaded", ""): 1, ("saved", ""): 1, ("rejected", "malformed"): 2}
 
 
-def test_the_store_s_calls_are_counted_and_timed_by_verb(metrics, site):
+def test_store_calls_are_counted_and_timed_by_verb(metrics, site):
     site.logged_in("ada").put(n=1)
     site.manager.sessions_for("ada")
     shown = figures(text_of(metrics))
@@ -62,7 +62,7 @@ def test_the_store_s_calls_are_counted_and_timed_by_verb(metrics, site):
     assert shown["store_errors_total", "load", "memory"] == 0
 
 
-def test_a_call_that_fails_is_counted_and_timed_too(metrics):
+def test_a_failed_call_is_counted_and_timed_too(metrics):
     class Broken(MemoryStore):
         def load(self, handle, **options):
             raise StoreError("redis://secret-host is down")
@@ -79,8 +79,8 @@ def test_a_call_that_fails_is_counted_and_timed_too(metrics):
     assert "secret-host" not in text
 
 
-def test_no_figure_tells_of_anybody(metrics, site):
-    """SECURITY 56: and the number of series does not grow with that of sessions."""
+def test_metrics_contain_no_user_handle_or_id(metrics, site):
+    """SECURITY 56. The number of series does not grow with the number of sessions either."""
     site.logged_in("ada-lovelace")
     before = len(figures(text_of(metrics)))
     browsers = [site.logged_in(f"ada-lovelace-{number}") for number in range(20)]
@@ -90,13 +90,13 @@ def test_no_figure_tells_of_anybody(metrics, site):
     assert not any(browser.handle in text or browser.session_id in text for browser in browsers)
 
 
-def test_one_metrics_serves_several_managers(metrics):
+def test_several_managers_can_share_one_metrics(metrics):
     for _ in range(2):
         Site(metrics.observed("memory://"), on_event=[metrics]).logged_in("ada")
     assert figures(text_of(metrics))["events_total", "created", ""] == 2
 
 
-def test_the_figures_of_all_workers_are_shown_by_each(sqlite_url, tmp_path):
+def test_each_worker_shows_the_metrics_of_all_workers(sqlite_url, tmp_path):
     shared = tmp_path / "metrics"
     shared.mkdir()
     variables = {"STORE": sqlite_url, "PROMETHEUS_MULTIPROC_DIR": str(shared)}

@@ -1,4 +1,4 @@
-"""A store that is watched is the store that it was."""
+"""A store that is observed keeps the promises of a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsgisession.testing.contract import CALLS
 
 
 class Watch:
-    """Writes down when a call begins and when it ends."""
+    """Records when a call begins and ends."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -37,13 +37,13 @@ class TestObservedStore(StoreContract):
 
 
 @pytest.mark.parametrize("verb", [verb for verb in CALLS if verb != "scan"])
-def test_each_verb_is_called_inside_what_the_observer_returned(verb):
+def test_each_verb_is_called_inside_the_observers_context_manager(verb):
     watch = Watch()
     CALLS[verb](ObservedStore("memory://", watch))
     assert watch.seen == [f"memory {verb}", "end"]
 
 
-def test_a_walk_through_the_store_is_its_caller_s_own_time():
+def test_a_scan_is_not_observed():
     watch = Watch()
     CALLS["scan"](ObservedStore("memory://", watch))
     assert watch.seen == []
@@ -77,7 +77,7 @@ def test_the_kind_of_a_store_is_one_word_and_never_its_address(url, kind):
     assert once.shared is (kind != "memory")
 
 
-def test_what_the_store_s_server_needs_is_at_hand():
+def test_what_the_store_needs_on_its_server_can_be_asked_and_created():
     store = ObservedStore("postgresql://localhost/app", Watch())
     assert "CREATE TABLE" in str(store.ddl)
     assert repr(store).startswith("<PostgreSQLStore ")

@@ -1,4 +1,4 @@
-"""The store's calls as spans of OpenTelemetry."""
+"""Store calls as OpenTelemetry spans."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tracer(exported) -> Tracer:
     return provider.get_tracer("of the app")
 
 
-def test_each_call_of_the_store_is_a_span_below_the_request_s(exported, tracer):
+def test_each_store_call_is_a_span_inside_the_requests_span(exported, tracer):
     site = Site(traced("memory://", tracer=tracer))
     browser = site.logged_in("ada")
     exported.clear()
@@ -39,7 +39,7 @@ def test_each_call_of_the_store_is_a_span_below_the_request_s(exported, tracer):
     assert load.attributes == {"db.system.name": "memory", "db.operation.name": "load"}
 
 
-def test_what_the_driver_traces_stands_below_the_call(exported, tracer):
+def test_the_drivers_spans_are_inside_the_calls_span(exported, tracer):
     class Traced(MemoryStore):
         def find_user(self, user_id, **options):
             with tracer.start_as_current_span("of the driver"):
@@ -51,8 +51,8 @@ def test_what_the_driver_traces_stands_below_the_call(exported, tracer):
     assert inner.parent.span_id == outer.context.span_id
 
 
-def test_a_span_of_a_call_that_failed_says_so_in_the_error_s_own_words(exported, tracer):
-    """SECURITY 56: what the driver said may quote a record, and stays out."""
+def test_the_span_of_a_failed_call_has_the_message_of_the_error(exported, tracer):
+    """SECURITY 56: the driver's exception may quote a record, so it is not in the span."""
 
     class Broken(MemoryStore):
         def load(self, handle, **options):
@@ -73,7 +73,7 @@ def test_a_span_of_a_call_that_failed_says_so_in_the_error_s_own_words(exported,
     assert "hunter2" not in span.to_json()
 
 
-def test_no_span_tells_of_anybody(exported, tracer):
+def test_spans_contain_no_user_handle_or_id(exported, tracer):
     """SECURITY 56."""
     site = Site(traced("memory://", tracer=tracer))
     browser = site.logged_in("ada-lovelace")

@@ -1,4 +1,4 @@
-"""What only the MongoDB store promises: its documents and indexes, its reads, its deadline, its URLs."""
+"""What only the MongoDB store promises: its documents, indexes, and commands, and how it works in processes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def documents(url) -> Iterator[Collection]:
 
 @pytest.fixture
 def commands(caplog) -> Callable[..., list[str]]:
-    """Runs a function, and returns the names of the commands that pymongo sent meanwhile."""
+    """Runs a function, and returns the names of the commands that pymongo sent."""
 
     def run(function: Callable[[], object]) -> list[str]:
         caplog.clear()
@@ -155,7 +155,7 @@ def test_no_fraction_of_a_millisecond_makes_a_record_expire_early_or_late(opened
     assert store.purge(now=end) == 1
 
 
-def test_the_date_of_the_sweeper_is_never_early_where_the_applications_clock_is_behind(opened, documents):
+def test_the_ttl_date_is_never_early_if_the_applications_clock_is_behind(opened, documents):
     began = time.time()
     opened().create("a", record(ttl=50), now=began - 3600)
     assert documents.find_one()["expires_at"] == began - 3550
@@ -165,7 +165,7 @@ def test_the_date_of_the_sweeper_is_never_early_where_the_applications_clock_is_
 # Indexes
 
 
-def test_the_first_record_brings_the_indexes(opened, documents):
+def test_the_first_record_creates_the_indexes(opened, documents):
     opened().create("a", record(), now=NOW)
     indexes = documents.index_information()
     assert indexes["expires_1"]["expireAfterSeconds"] == 0
@@ -179,7 +179,7 @@ def test_the_indexes_are_created_once_in_a_process(opened, commands):
     assert commands(lambda: store.create("b", record(), now=NOW)) == ["update"]
 
 
-def test_an_index_of_other_options_is_left_as_it_is(opened, documents):
+def test_an_index_with_other_options_stays_as_it_is(opened, documents):
     documents.create_index("expires", name="expires_1", expireAfterSeconds=3600)
     store = opened()
     assert store.create("a", record(), now=NOW)
@@ -189,7 +189,7 @@ def test_an_index_of_other_options_is_left_as_it_is(opened, documents):
     assert "user_id_1_order_-1__id_-1" in indexes
 
 
-def test_indexes_that_cannot_be_created_are_logged_and_fail_no_session(opened, monkeypatch, caplog):
+def test_indexes_that_cannot_be_created_are_logged_and_sessions_work(opened, monkeypatch, caplog):
     def refuse(*_: object, **__: object) -> None:
         raise errors.OperationFailure("not authorized", 13)
 
@@ -204,7 +204,7 @@ def test_indexes_that_cannot_be_created_are_logged_and_fail_no_session(opened, m
         store.prepare()
 
 
-def test_many_at_a_first_use_all_succeed(opened, documents):
+def test_parallel_first_uses_all_succeed(opened, documents):
     store = opened()
     with ThreadPoolExecutor(12) as pool:
         results = list(pool.map(lambda number: store.create(f"s{number}", record(), now=NOW), range(24)))
@@ -216,7 +216,7 @@ def test_many_at_a_first_use_all_succeed(opened, documents):
 # Commands
 
 
-def test_each_verb_is_one_command_and_two_where_it_must_be(opened, commands):
+def test_each_verb_is_one_command_or_two_if_necessary(opened, commands):
     store = opened()
     version = store.create("a", record(user_id="u"), now=NOW).version
     later = NOW + 50
@@ -235,7 +235,7 @@ def test_each_verb_is_one_command_and_two_where_it_must_be(opened, commands):
     assert commands(lambda: store.purge(now=NOW)) == ["find"]
 
 
-def test_a_record_changed_between_a_read_and_its_restart_is_still_there(opened, monkeypatch):
+def test_a_record_that_changes_between_a_read_and_its_restart_is_still_found(opened, monkeypatch):
     store = opened()
     store.create("a", record(), now=NOW)
     sessions = store._client().sessions
@@ -255,7 +255,7 @@ def test_a_record_changed_between_a_read_and_its_restart_is_still_there(opened, 
     assert store.load("a", now=NOW + 50, touch_after=None).expires_at == NOW + 80
 
 
-def test_purge_and_scan_go_through_more_documents_than_a_batch_or_page(opened, monkeypatch, commands):
+def test_purge_and_scan_handle_more_documents_than_one_batch_or_page(opened, monkeypatch, commands):
     monkeypatch.setattr(mongodb, "_BATCH", 2)
     monkeypatch.setattr(mongodb, "_PAGE", 2)
     store = opened()
@@ -270,7 +270,7 @@ def test_purge_and_scan_go_through_more_documents_than_a_batch_or_page(opened, m
 
 
 @pytest.mark.parametrize("preference", ["secondary", "secondaryPreferred&readPreferenceTags=dc:ny,rack:1", "nearest"])
-def test_sessions_are_read_from_the_primary_whatever_the_url_prefers(opened, url, preference):
+def test_sessions_are_read_from_the_primary_even_if_the_url_prefers_another(opened, url, preference):
     store = opened(f"{url}&readPreference={preference}")
     assert store._client().sessions.read_preference == pymongo.ReadPreference.PRIMARY
 
@@ -325,12 +325,12 @@ def run(program: str, *arguments: str) -> str:
     return ran.stderr
 
 
-def test_a_store_used_before_a_fork_works_on_in_both_processes_without_a_warning(url, documents):
+def test_a_store_used_before_a_fork_keeps_working_in_both_processes_without_a_warning(url, documents):
     assert run(FORK, url) == ""
     assert {found["_id"] for found in documents.find()} == {"parent", "of True", "of False"}
 
 
-def test_a_waiting_call_lets_other_greenlets_run(url, tcp_proxy):
+def test_other_greenlets_run_while_a_call_waits(url, tcp_proxy):
     proxy = tcp_proxy(url)
     proxy.stall = True
     assert run(GEVENT, url, f"{proxy.url}&timeout=0.4") == ""

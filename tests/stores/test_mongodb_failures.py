@@ -81,7 +81,7 @@ def test_a_server_that_hangs_is_a_store_error_within_the_timeout(opened, tcp_pro
     assert time.monotonic() - began < 2
 
 
-def test_a_server_that_is_down_is_a_store_error_and_no_longer_once_it_is_back(opened, tcp_proxy, url):
+def test_a_server_that_is_down_is_a_store_error_until_it_is_back(opened, tcp_proxy, url):
     proxy = tcp_proxy(url)
     store = opened(proxy.url, timeout=1.5)
     store.create("a", record(), now=NOW)
@@ -96,7 +96,7 @@ def test_a_server_that_is_down_is_a_store_error_and_no_longer_once_it_is_back(op
     assert store.load("a", now=NOW, touch_after=0)
 
 
-def test_a_server_that_was_restarted_between_two_requests_is_no_failure(start_server, opened):
+def test_a_restart_of_the_server_between_two_requests_causes_no_error(start_server, opened):
     server = start_server(servers.MongoDB)
     store = opened(server.url)
     store.create("a", record(), now=NOW)
@@ -106,7 +106,7 @@ def test_a_server_that_was_restarted_between_two_requests_is_no_failure(start_se
     assert store.create("a", record(), now=NOW)
 
 
-def test_connections_that_were_dropped_without_a_word_fail_no_read(opened, tcp_proxy, url):
+def test_silently_dropped_connections_cause_no_failed_read(opened, tcp_proxy, url):
     proxy = tcp_proxy(url)
     store = opened(proxy.url, timeout=1)
     store.create("a", record(), now=NOW)
@@ -145,7 +145,7 @@ def test_a_connection_that_broke_is_replaced_silently_for_a_read(opened, tcp_pro
     assert store.load("a", now=NOW, touch_after=0)
 
 
-def test_an_error_about_a_document_quotes_nothing_of_it(opened, documents):
+def test_an_error_about_a_document_does_not_quote_it(opened, documents):
     documents.create_index("user_id", unique=True, sparse=True, name="mine")
     store = opened()
     store.create("a", record(user_id="the-user"), now=NOW)
@@ -202,7 +202,7 @@ def test_an_error_says_what_to_do_and_what_the_driver_said(monkeypatch, error, c
         ("x" * 500, "x" * 300 + "..."),
     ],
 )
-def test_of_what_the_driver_said_a_message_has_the_first_line(said, first_line):
+def test_a_message_contains_the_first_line_of_the_drivers_error(said, first_line):
     assert failures.first_line(errors.AutoReconnect(said)) == first_line
 
 
@@ -242,7 +242,7 @@ def test_a_server_that_refuses_writes_still_reads_and_that_is_logged_once(opened
         "mongodb+srv://ali:sesame@sessions.example.com/app?retryWrites=true&srvMaxHosts=2",
     ],
 )
-def test_what_pymongo_takes_is_taken_without_a_look_up_or_connection(monkeypatch, url):
+def test_urls_that_pymongo_accepts_are_accepted_without_a_lookup_or_connection(monkeypatch, url):
     def touched(*_: object, **__: object) -> None:
         raise AssertionError("the network was touched")
 
@@ -254,7 +254,7 @@ def test_what_pymongo_takes_is_taken_without_a_look_up_or_connection(monkeypatch
     store.close()
 
 
-def test_the_database_is_that_of_the_path_and_test_without_one():
+def test_the_path_names_the_database_and_the_default_is_test():
     stores = [open_store("mongodb://h/my%2Dapp"), open_store("mongodb://h?collection=logins")]
     assert [store._client().sessions.full_name for store in stores] == ["my-app.sessions", "test.logins"]
     for store in stores:
@@ -283,7 +283,7 @@ def test_the_database_is_that_of_the_path_and_test_without_one():
         ("mongodb+srv://a.example.com/?serverMaxHosts=2", "unknown parameter 'serverMaxHosts'"),
     ],
 )
-def test_a_url_that_cannot_be_right_is_refused_at_start(url, reason):
+def test_an_invalid_url_is_refused_at_startup(url, reason):
     with pytest.raises(ConfigurationError, match=reason):
         open_store(url)
 
@@ -302,7 +302,7 @@ def test_the_url_limits_connections_and_their_idle_time(parameters, most, idle):
         assert (options.max_pool_size, options.max_idle_time_seconds) == (most, idle)
 
 
-def test_a_url_of_another_scheme_is_refused():
+def test_a_url_with_another_scheme_is_refused():
     with pytest.raises(ConfigurationError, match="must begin with mongodb"):
         MongoDBStore("redis://h")
 
