@@ -1,7 +1,8 @@
 """Play scripts of requests on the version of wsgisession that this interpreter has, and tell all that can be seen.
 
 A script is a dict of options and actions; what is told has an entry for each action. As a program it reads a script
-from each line, and writes what it tells as a line. It uses only what has the same name in every version.
+from each line, and writes what it tells as a line. Or it opens a store (a line with ``open``) and then plays one action
+after the other (lines with ``play``). It uses only what has the same name in every version.
 
 Session IDs, handles, and cookies are random, so they are called by numbers, in the order in which they are seen.
 """
@@ -11,8 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 import tempfile
+import time
+import traceback
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
@@ -85,28 +89,31 @@ class Names:
 class World:
     """A site with its visitors."""
 
-    def __init__(self, options: dict[str, Any], url: str = "memory://") -> None:
-        self.now, self.counter = BEGIN, 0
+    def __init__(self, options: dict[str, Any], url: str = "memory://", *, is_real: bool = False) -> None:
+        """Make a site; with real time and random IDs if other workers use its store too."""
+        self.now, self.ahead, self.counter = BEGIN, 0.0, 0
         self.names, self.events = Names(), list[Any]()
         self.is_express = options.get("format") == "express"
         self.manager = SessionManager(
             secret=SECRET,
             store=open_store(url),
-            clock=lambda: self.now,
-            random=self._random,
+            clock=lambda: time.time() + self.ahead if is_real else self.now,
+            random=os.urandom if is_real else self._random,
             on_event=self._note,
             **options,
         )
         self.app = SessionMiddleware(self._answer, self.manager)
         self.jars: dict[str, str | None] = {}
         self.history: list[str] = []
+        self.elsewhere: Callable[[str | None, list[Any]], dict[str, Any]]
 
     def _random(self, size: int) -> bytes:
         self.counter += 1
         return hashlib.sha256(b"%d" % self.counter).digest()[:size]
 
     def _note(self, event: Any) -> None:
-        self.events.append((event.name, event.handle, event.reason))
+        handle = None if self.is_express else event.handle  # there it was the session ID, and is a digest now
+        self.events.append((event.name, handle, event.reason))
 
     # Actions
 
@@ -134,6 +141,13 @@ class World:
         if self.history:
             self.jars[browser] = self.history[number % len(self.history)]
         return {}
+
+    def do_visit(self, cookie: str | None, steps: list[Any], ahead: float) -> dict[str, Any]:
+        """Answer a browser that another worker may have given this cookie, so many seconds from now."""
+        self.ahead = ahead
+        self.jars["visitor"] = cookie
+        told = Request(self, "visitor", {"steps": steps}).run()
+        return {"results": told["results"], "raised": told.get("raised"), "cookie": self.jars["visitor"]}
 
     def do_forge(self, browser: str) -> dict[str, Any]:
         cookie = self.jars.get(browser)
@@ -427,6 +441,10 @@ class Steps:
     def do_revoke_user(self, user_id: Any) -> int:
         return self.world.manager.revoke_user(user_id)
 
+    def do_elsewhere(self, steps: list[Any]) -> dict[str, Any]:
+        """Let another worker answer a request of the same visitor while this one runs."""
+        return self.world.elsewhere(self.world.jars["visitor"], steps)
+
 
 def play(script: dict[str, Any]) -> list[dict[str, Any]]:
     """Play a whole script."""
@@ -439,8 +457,24 @@ def play(script: dict[str, Any]) -> list[dict[str, Any]]:
 
 def main() -> None:
     logging.disable(logging.CRITICAL)
+    worlds: list[World] = []
     for line in sys.stdin:
-        print(json.dumps(play(json.loads(line))), flush=True)
+        try:
+            answer = answered(json.loads(line), worlds)
+        except Exception:
+            answer = {"failed": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
+
+
+def answered(wanted: dict[str, Any], worlds: list[World]) -> Any:
+    """Do what a line says."""
+    if "open" in wanted:
+        worlds[:] = [World(wanted["options"], wanted["open"], is_real=True)]
+        return {}
+    if "play" in wanted:
+        name, *arguments = wanted["play"]
+        return getattr(worlds[0], "do_" + name)(*arguments)
+    return play(wanted)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 ``S1``      the mark of this layout; a value without it is another program's, and is left alone
 13 digits   when the record expires, in milliseconds since the epoch
 8 letters   its version, random, so that a later record under the same handle has another
-digits;     its ttl in milliseconds, with leading zeros, so that another one fits in
+digits;     its ttl in milliseconds, without leading zeros, which the previous version's PEXPIRE would refuse
 digits;     the length of the user's name in bytes; nothing for nobody's
 13 letters  with a user: ``+`` and the order of the login in 12 letters of base 36
 the user    of that length
@@ -47,7 +47,7 @@ def text(user_id: str) -> bytes:
 
 def packed(record: Record) -> bytes:
     """Return the value of a record, which has a version and an expiry."""
-    head = b"S1%013d%b%013d;" % (round(record.expires_at * 1000), record.version.encode(), span(record.ttl))
+    head = b"S1%013d%b%d;" % (round(record.expires_at * 1000), record.version.encode(), span(record.ttl))
     if record.user_id is None:
         return b"%b;%b" % (head, record.data)
     user = text(record.user_id)

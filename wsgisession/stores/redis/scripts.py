@@ -152,9 +152,8 @@ if sets ~= '' and user then add(sets .. user, handle, order, ttl) end
 local expires = time(now + ttl)
 if given == '' then
   redis.call('SETRANGE', KEYS[1], 2, expires)
-elseif #given <= #digits then
-  local filled = string.rep('0', #digits - #given) .. given
-  redis.call('SETRANGE', KEYS[1], 2, expires .. version(head) .. filled)
+elseif #given == #digits then
+  redis.call('SETRANGE', KEYS[1], 2, expires .. version(head) .. given)
 else
   local rest = string.sub(redis.call('GET', KEYS[1]), 24 + #digits)
   redis.call('SET', KEYS[1], 'S1' .. expires .. version(head) .. given .. rest)
