@@ -1,9 +1,11 @@
 """The same random requests to the old version and to today's: the same answers, events, and records.
 
 Only deliberate differences may be seen. Each is in `DELIBERATE` with its reason, and where one is seen the rest of
-that script is not compared, for from there on the two versions may go different ways. Three deliberate differences are
-kept out of every comparison instead: what `Session.touch` returns; the handle in events of the Express format, which was
-the session ID; and that memory:// restarted a session at every read, whatever ``touch_after`` said.
+that script is not compared, for from there on the two versions may go different ways.
+
+Three deliberate differences are kept out of every comparison instead: what `Session.touch` returns; the handle in
+events of the Express format, which was the session ID; and that memory:// restarted a session at every read, whatever
+``touch_after`` said.
 
 A longer run: WSGISESSION_TEST_SCRIPTS=20000, and WSGISESSION_TEST_SEED for other scripts.
 """
