@@ -16,7 +16,7 @@ import msgspec
 from .._core.codec import Codec
 from .._core.content import Content, Renewed, Texts
 from .._core.cookies import CookieOptions
-from .._core.format import Format, numbers, read_json, sorted_json
+from .._core.format import Format, numbers, sorted_json
 from .._core.forms import Key
 from ..errors import SerializationError
 from .cookie import EXPRESS, max_age_of, members_of, settings_of, whole
