@@ -15,10 +15,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from tests.values import keys, mappings, plain, same, scalar_keys, values
+from tests.same import same
+from tests.values import hashable, keys, mappings, plain, scalar_keys, values
 from wsgisession._core.codec import Codec
 from wsgisession._core.cookies import CookieOptions
-from wsgisession._core.format import plain_kinds
+from wsgisession._core.plain import plain_kinds
 from wsgisession.errors import SerializationError
 from wsgisession.express.codec import ExpressCodec
 
@@ -289,6 +290,48 @@ def test_1_and_1_0_are_two_numbers_in_python_and_one_in_javascript():
     assert not EXPRESS.same(b"1.5", b"1")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True),
+        (1, 1.0),
+        (0.0, -0.0),
+        ("<b>", Markup("<b>")),
+        ((1,), [1]),
+        ({1}, frozenset({1})),
+        ({1}, {True}),
+        ({(1, frozenset({1}))}, {(1, frozenset({1.0}))}),
+        ({"1, 2"}, {"1", "2"}),
+        ({("a", "b")}, {("a', 'b",)}),
+        (Decimal("1.1"), Decimal("1.10")),
+        (datetime(2026, 1, 1, 12, tzinfo=timezone.utc), datetime(2026, 1, 1, 13, tzinfo=timezone(timedelta(hours=1)))),
+        ({"a": 1}, {"a": 1, "b": None}),
+        ([1], [1, 1]),
+    ],
+    ids=repr,
+)
+def test_values_that_differ_in_type_or_text_are_not_the_same(one, other):
+    assert not NATIVE.same(NATIVE.encode("k", one), NATIVE.encode("k", other))
+    assert not NATIVE.same(NATIVE.encode("k", {"k": [one]}), NATIVE.encode("k", {"k": [other]}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (math.nan, float("nan")),
+        (Decimal("sNaN"), Decimal("sNaN")),
+        (frozenset({frozenset([8, 0])}), frozenset({frozenset([0, 8])})),
+        (
+            datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2), "CEST")),
+            datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+        ),
+    ],
+    ids=repr,
+)
+def test_values_that_are_stored_alike_are_the_same(one, other):
+    assert NATIVE.same(NATIVE.encode("k", one), NATIVE.encode("k", other))
+
+
 class Summer(tzinfo):
     """A zone whose offset depends on the day, as in most zones."""
 
@@ -322,3 +365,16 @@ def test_what_json_holds_is_written_as_plain_json(data):
     text = NATIVE.encode("key", data)
     if b"~" not in text:
         assert json.loads(text) == data
+
+
+@given(st.lists(hashable, max_size=8), st.randoms(use_true_random=False))
+def test_equal_sets_have_equal_texts(items, random):
+    shuffled = random.sample(items, len(items))
+    one, other = frozenset(items), frozenset(shuffled)
+    if same(one, other):  # of 1, 1.0 and True a set keeps the one that came first
+        assert NATIVE.encode("set", {one}) == NATIVE.encode("set", {other})
+
+
+def test_many_lists_beside_each_other_are_written_as_they_are():
+    rows = [[[row]] for row in range(20_001)]
+    assert NATIVE.decode(NATIVE.encode("rows", rows)) == rows

@@ -378,3 +378,11 @@ def test_of_a_long_path_the_ends_are_shown(path):
     with pytest.raises(SerializationError, match=r"^session\['.*kkk\.\.\.kkk.*'\] cannot be stored") as refused:
         native_form(object(), path)
     assert len(str(refused.value)) < 400
+
+
+def test_a_tree_whose_nodes_know_their_parent_is_refused_at_once():
+    root: dict[str, Any] = {"children": [{}, {}]}
+    for child in root["children"]:
+        child["parent"] = root
+    with pytest.raises(SerializationError, match=r"session\['root'\]\['children'\]\[0\]\['parent'\].* contains itself"):
+        native_form(root, ("root",))

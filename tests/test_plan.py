@@ -72,6 +72,7 @@ PLAN = """
     device.options device.protocol device.tokens
     _core.cookies _core.ids _core.events _core.timeouts stores.base
     _core.format
+    _core.plain _core.tags
     _core.forms
     _core.content _core.rules stores.findings stores.url stores.pool
 

@@ -23,7 +23,7 @@ from werkzeug.local import LocalProxy
 
 from tests.django_project import set_up
 from tests.docs.pages import blocks, names, rows
-from tests.values import same
+from tests.same import same
 from wsgisession import SerializationError
 from wsgisession._core.codec import Codec
 from wsgisession._core.cookies import CookieOptions

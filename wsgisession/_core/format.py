@@ -8,21 +8,17 @@ other than str is written as ``{"~map": [[key, value], ...]}``.
 from __future__ import annotations
 
 import json
-from base64 import b64decode
-from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from itertools import chain
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, NoReturn
-from uuid import UUID
 
 import msgspec
-from markupsafe import Markup
 
 from ..errors import SerializationError
 from .content import Texts
-from .forms import MANY, MARK, MAX_DEPTH, Key, RefusedError, is_utf8, key_form, key_text, native_form
+from .forms import MARK, Key, RefusedError, is_utf8, key_form, key_text, native_form
+from .plain import has_long_number, numbers, plain_kinds
+from .tags import untagged
 
 UNREADABLE = (
     msgspec.MsgspecError,
@@ -36,11 +32,6 @@ UNREADABLE = (
 _TAG = b'{"~'  # inside a JSON string the quote would be escaped: this is always the start of an object
 _MAP = b'{"~map"'
 _NAME = b'"~'
-_PLAIN = frozenset({str, bool, type(None), int, float, dict, list})
-_FEW = 16  # values, up to which a loop is faster than calls for all of them
-_NESTED = frozenset({dict, list})
-_STR = frozenset({str})
-_STRIDE = 1500  # half of the digits of the largest int that is stored
 
 encode_json = msgspec.json.Encoder().encode
 decode_json = msgspec.json.Decoder().decode
@@ -170,7 +161,7 @@ class Format:
         :param kinds: the types in the value.
         :param text: what the encoder made of it.
         """
-        if int in kinds and _has_long_number(text):
+        if int in kinds and has_long_number(text):
             return False
         # The encoder writes null for NaN and infinity.
         return float not in kinds or b"null" not in text or all(map(isfinite, numbers(value, float)))
@@ -182,7 +173,7 @@ class NativeFormat(Format):
     def decode(self, text: bytes) -> Any:
         """Return the value of a text. It does not fail for a text that `split` or `encode` returned."""
         value = read_json(text)
-        return _untagged(value, 0) if self.has_tags(text) else value
+        return untagged(value, 0) if self.has_tags(text) else value
 
     def has_tags(self, text: bytes) -> bool:
         """Tell whether a text contains what is read as a tag."""
@@ -286,85 +277,6 @@ class NativeFormat(Format):
         return b'{"~dict":%b}' % plain if len(members) == 1 and plain[:3] == _TAG else plain
 
 
-def plain_kinds(value: Any) -> set[type] | None:
-    """Return the types in a value that the encoder writes as they are, or None for any other value.
-
-    This is the fast path, on which nothing is copied to be written. It goes down level by level.
-    """
-    level: list[Any] = [value]
-    found: set[type] = set()
-    for _ in range(MAX_DEPTH):
-        deeper = _below_few(level, found) if len(level) <= _FEW else _below_many(level, found)
-        if not deeper:
-            return None if deeper is None else found
-        level = deeper
-    return None
-
-
-def _below_few(level: list[Any], found: set[type]) -> list[Any] | None:
-    """Return what is inside the lists and dicts of a level, or None if one of its values is not plain."""
-    deeper: list[Any] = []
-    for item in level:
-        kind = type(item)
-        if kind is dict:
-            for key in item:
-                if type(key) is not str:
-                    return None
-            deeper += item.values()
-        elif kind is list:
-            deeper += item
-        elif kind in _PLAIN:
-            found.add(kind)
-        else:
-            return None
-    return deeper
-
-
-def _below_many(level: list[Any], found: set[type]) -> list[Any] | None:
-    """Do the same in a few calls for any number of values."""
-    kinds = set(map(type, level))
-    if not kinds <= _PLAIN or (len(level) > MANY and _are_repeated(level)):
-        return None
-    found |= kinds
-    deeper: list[Any] = []
-    if dict in kinds:
-        dicts = _those(dict, level, kinds)
-        if not set(map(type, chain.from_iterable(dicts))) <= _STR:
-            return None
-        deeper.extend(chain.from_iterable(map(dict.values, dicts)))
-    if list in kinds:
-        deeper.extend(chain.from_iterable(_those(list, level, kinds)))
-    return deeper
-
-
-def _those(kind: type, level: list[Any], kinds: set[type]) -> list[Any]:
-    """Return the items of exactly this type, which is one of the kinds in the level."""
-    return level if len(kinds) == 1 else [item for item in level if type(item) is kind]
-
-
-def _are_repeated(level: list[Any]) -> bool:
-    """Tell whether very many lists and dicts are in the level, and most of them are the same ones."""
-    containers = [id(item) for item in level if type(item) in _NESTED]
-    return len(containers) > MANY and 2 * len(set(containers)) < len(containers)
-
-
-def numbers(value: Any, kind: type) -> list[Any]:
-    """Return the numbers of exactly this type in a plain value."""
-    level: list[Any] = [value]
-    found: list[Any] = []
-    while level:
-        found += [item for item in level if type(item) is kind]
-        dicts = [item for item in level if type(item) is dict]
-        lists = [item for item in level if type(item) is list]
-        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
-    return found
-
-
-def _has_long_number(text: bytes) -> bool:
-    """Tell whether a text may contain an int beyond `MAX_INT`: its digits would cover a whole stride."""
-    return len(text) > _STRIDE and any(text[at : at + 16].isdigit() for at in range(0, len(text), _STRIDE))
-
-
 def read_json(text: bytes) -> Any:
     """Return the value of any JSON text."""
     try:
@@ -404,69 +316,3 @@ def _int(digits: str) -> float:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _untagged(value: Any, depth: int) -> Any:
-    """Return the value as it was stored.
-
-    :raises ValueError: for a tag that means nothing, and for what is nested deeper than anything that is stored.
-    """
-    if type(value) is list:
-        return _items(value, depth)
-    if type(value) is not dict:
-        return value
-    if len(value) == 1:
-        tag, inner = next(iter(value.items()))
-        if tag[:1] == MARK:
-            return _READ[tag](inner, depth)
-    return _dict(value, depth)
-
-
-def _dict(value: dict[str, Any], depth: int) -> dict[Any, Any]:
-    depth = _deeper(depth)
-    return {key: item if type(item) is str else _untagged(item, depth) for key, item in value.items()}
-
-
-def _map(pairs: list[Any], depth: int) -> dict[Any, Any]:
-    depth = _deeper(depth)
-    return {_untagged(key, depth): _untagged(item, depth) for key, item in pairs}
-
-
-def _items(value: list[Any], depth: int) -> list[Any]:
-    depth = _deeper(depth)
-    return [item if type(item) is str else _untagged(item, depth) for item in value]
-
-
-def _deeper(depth: int) -> int:
-    if depth >= MAX_DEPTH:
-        raise ValueError("nested too deep")
-    return depth + 1
-
-
-def _as(kind: type, inner: Any) -> Any:
-    if type(inner) is not kind:
-        raise TypeError(f"a tag needs a {kind.__name__}")
-    return inner
-
-
-def _base64(inner: Any) -> bytes:
-    return b64decode(_as(str, inner), validate=True)
-
-
-_READ: dict[str, Callable[[Any, int], Any]] = {
-    "~dict": lambda inner, depth: _dict(_as(dict, inner), depth),
-    "~map": lambda inner, depth: _map(_as(list, inner), depth),
-    "~tuple": lambda inner, depth: tuple(_items(_as(list, inner), depth)),
-    "~set": lambda inner, depth: set(_items(_as(list, inner), depth)),
-    "~frozenset": lambda inner, depth: frozenset(_items(_as(list, inner), depth)),
-    "~bytes": lambda inner, _: _base64(inner),
-    "~str": lambda inner, _: _base64(inner).decode("utf-8", "surrogatepass"),
-    "~float": lambda inner, _: float(_as(str, inner)),
-    "~datetime": lambda inner, _: datetime.fromisoformat(inner),
-    "~date": lambda inner, _: date.fromisoformat(inner),
-    "~time": lambda inner, _: time.fromisoformat(inner),
-    "~timedelta": lambda inner, _: timedelta(*_as(list, inner)),
-    "~decimal": lambda inner, _: Decimal(_as(str, inner)),
-    "~uuid": lambda inner, _: UUID(inner),
-    "~markup": lambda inner, depth: Markup(_as(str, _untagged(inner, depth))),  # noqa: S704 - it was one when stored
-}

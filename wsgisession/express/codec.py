@@ -16,8 +16,9 @@ import msgspec
 from .._core.codec import Codec
 from .._core.content import Content, Renewed, Texts
 from .._core.cookies import CookieOptions
-from .._core.format import Format, numbers, sorted_json
+from .._core.format import Format, sorted_json
 from .._core.forms import Key
+from .._core.plain import numbers
 from ..errors import SerializationError
 from .cookie import EXPRESS, max_age_of, members_of, settings_of, whole
 from .forms import HUGE, SAFE, express_form
