@@ -102,13 +102,24 @@ class SessionManager:
         # Kept only if needed: the environ holds the session, and a cycle is work for the garbage collector.
         return face(Visit(services, cookie_header, environ if services.genid is not None else None))
 
-    def commit(self, session: Session, environ: dict[str, Any], *, dropped: bool = False) -> Reply:
+    def commit(
+        self,
+        session: Session,
+        environ: dict[str, Any] | None = None,
+        *,
+        dropped: bool = False,
+        scheme: str = "https",
+        host: str = "",
+    ) -> Reply:
         """Write what is to be written, and return what the response must carry. Called before the headers are sent.
 
-        :param environ: of the request: its scheme, host, and client matter.
+        :param environ: of the request: its scheme, host, and client matter. If there is none, ``scheme`` and ``host``
+            are given instead.
         :param dropped: whether the app set the environ's session to None, or deleted it.
         :raises StoreError: if the store failed; the response must not be a success then.
         """
+        if environ is None:
+            environ = {"wsgi.url_scheme": scheme, "HTTP_HOST": host}
         return _commit.commit(session._visit, environ, dropped=dropped)
 
     def finish(self, session: Session) -> None:
