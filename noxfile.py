@@ -19,7 +19,9 @@ nox.options.reuse_venv = "yes"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 TOUCHING_OTHERS = [
-    "tests/stores/test_contract.py",
+    "tests/stores",
+    "tests/test_failover.py",
+    "tests/test_faults.py",
     "tests/test_cli.py",
     "tests/test_cookies.py",
     "tests/test_django.py",

@@ -138,3 +138,11 @@ def test_what_a_visitor_says_about_the_proxy_is_replaced(nginx, forged):
     response, scheme = nginx(block("nginx")).visit(**forged)
     assert scheme == "https"
     assert cookie_of(response)["sid"]["secure"]
+
+
+def test_without_the_headers_the_cookie_is_secure_all_the_same_and_the_log_names_the_fix(nginx, gunicorn):
+    without = re.sub(r"^\s*proxy_set_header .*\n", "", block("nginx"), flags=re.MULTILINE)
+    response, scheme = nginx(without).visit()
+    assert scheme == "http", "nobody told the app"
+    assert cookie_of(response)["sid"]["secure"]
+    gunicorn.wait_until(lambda: "ProxyFix" in gunicorn.log.read_text())

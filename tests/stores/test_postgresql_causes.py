@@ -52,7 +52,7 @@ REFUSALS = {
     "too many": ("limited@{place}/postgres", "raise max_connections of the server", "too many connections for role"),
     "no TLS": ("postgres@{place}/postgres?sslmode=require", "check sslmode", "does not support SSL"),
     "nobody there": ("postgres@127.0.0.1:1/postgres", "check that the server runs, and host and port", "refused"),
-    "no such host": ("postgres@nowhere.invalid/postgres", "correct the host in the store's URL", "nowhere.invalid"),
+    "no such host": ("postgres@nowhere.invalid/postgres", "correct the host in the store's URL", "[Errno -"),
     "no socket": ("postgres@%2Fnowhere/postgres", "has no socket at that path", "No such file or directory"),
 }
 
