@@ -96,7 +96,7 @@ def test_a_session_whose_login_has_no_number_comes_before_later_logins():
     ]  # fmt: skip
 
 
-def test_an_expired_record_in_the_target_is_no_obstacle():
+def test_an_expired_record_in_the_target_does_not_prevent_a_copy():
     source, target = MemoryStore(), MemoryStore()
     source.create("s", record(1, ttl=1000), now=NOW - 500)
     target.create("s", record(2, ttl=100), now=NOW - 450)
@@ -226,7 +226,7 @@ def test_a_store_in_memory_of_the_command_is_of_no_use(sqlite_url, end):
     assert "is not shared with other processes" in result.stderr
 
 
-def test_a_failure_says_how_far_it_came_and_how_to_go_on(sqlite_url, redis_url, monkeypatch):
+def test_a_failure_says_how_much_was_copied_and_how_to_copy_the_rest(sqlite_url, redis_url, monkeypatch):
     fill(sqlite_url, "ada")
 
     def fail(*_: object, **__: object) -> Iterator[Copied]:
@@ -236,5 +236,5 @@ def test_a_failure_says_how_far_it_came_and_how_to_go_on(sqlite_url, redis_url, 
     monkeypatch.setattr("wsgisession.cli.commands.copy_sessions", fail)
     result = run(sqlite_url, redis_url)
     assert result.exit_code == 1
-    assert "1,234 sessions were copied; run the same command again to go on" in result.stderr
+    assert "1,234 sessions were copied; run the same command again to copy the rest" in result.stderr
     assert "the target is full" in result.stderr

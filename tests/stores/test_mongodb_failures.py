@@ -34,7 +34,7 @@ def record(data: bytes = b"{}", *, ttl: float = 100.0, user_id: str | None = Non
 
 @pytest.fixture
 def url(mongodb_url) -> str:
-    """The server and database, with the test's own collection and without other parameters of ours."""
+    """The server and database, with the test's own collection and without our other parameters."""
     return mongodb_url
 
 

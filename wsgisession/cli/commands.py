@@ -266,7 +266,7 @@ def copy(source: str, target: str, as_json: bool) -> None:
                 for total in copy_sessions(old.store, new.store, writers=writers):
                     report(total.seen)
         except BaseException:
-            click.echo(f"{total.copied:,} sessions were copied; run the same command again to go on", err=True)
+            click.echo(f"{total.copied:,} sessions were copied; run the same command again to copy the rest", err=True)
             raise
     _print(vars(total), as_json)
 

@@ -1,4 +1,4 @@
-"""An examination of a store: what its server says about itself, then each method, timed, on a record of its own."""
+"""An examination of a store: what its server says about itself, and then each method, timed, on one new record."""
 
 from __future__ import annotations
 

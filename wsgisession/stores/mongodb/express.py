@@ -167,7 +167,7 @@ class ExpressMongoDBStore(MongoDBStore):
         return found[:limit], position_of(found[limit - 1]) if len(found) > limit else None
 
     def _find_texts(self, sessions: Any, user_id: str, after: Any, limit: int) -> tuple[list[Any], Any]:
-        """Find the texts that have the user's ID beside them and then, without that index, those that contain it."""
+        """Find the texts that have the user's ID next to them and then, without that index, those that contain it."""
         found: list[Any] = []
         start = ""
         if after is not None and after[0] == _SEARCHING:

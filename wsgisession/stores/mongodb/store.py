@@ -211,7 +211,7 @@ class MongoDBStore(Store):
             page = self._page(page[-1]["_id"], now) if len(page) == _PAGE else []
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
-        """Delete expired documents in batches. The server does this by itself if it has the TTL index."""
+        """Delete expired documents in batches. The server does this automatically if it has the TTL index."""
         purged = 0
         while limit is None or purged < limit:
             size = _BATCH if limit is None else min(_BATCH, limit - purged)
