@@ -21,6 +21,7 @@ from pymongo.collection import Collection
 from tests import servers
 from wsgisession.errors import StoreError
 from wsgisession.stores import Record, open_store
+from wsgisession.stores.mongodb import documents as documents_module
 from wsgisession.stores.mongodb import store as mongodb
 from wsgisession.stores.mongodb.store import MongoDBStore
 
@@ -160,6 +161,16 @@ def test_the_ttl_date_is_never_early_if_the_applications_clock_is_behind(opened,
     opened().create("a", record(ttl=50), now=began - 3600)
     assert documents.find_one()["expires_at"] == began - 3550
     assert documents.find_one()["expires"].timestamp() > began + 49.9
+
+
+def test_a_page_of_large_sessions_ends_after_some_megabytes(opened, monkeypatch):
+    monkeypatch.setattr(documents_module, "_PAGE_BYTES", 1000)
+    store = opened()
+    for number in range(4):
+        store.create(f"s{number}", record(b'"' + b"x" * 600 + b'"', user_id="u"), now=NOW)
+    page = store.find_user("u", now=NOW)
+    assert [handle for handle, _ in page.records] == ["s3", "s2"]
+    assert [handle for handle, _ in store.find_user("u", now=NOW, after=page.after).records] == ["s1", "s0"]
 
 
 # Indexes

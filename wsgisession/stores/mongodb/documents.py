@@ -26,6 +26,7 @@ __all__ = [
     "following",
     "live",
     "next_order",
+    "page_from",
     "position_of",
     "put",
     "ranges",
@@ -39,6 +40,7 @@ Document = dict[str, Any]
 FIELDS = {"session": 1, "ttl": 1, "user_id": 1, "version": 1, "expires_at": 1, "order": 1}
 LATEST_FIRST = [("order", -1), ("_id", -1)]
 
+_PAGE_BYTES = 4 << 20
 _MS = DatetimeConversion.DATETIME_MS
 _numbers = itertools.count()
 
@@ -71,6 +73,18 @@ def following(after: tuple[int, str] | None, which: Document) -> Document:
     """Return the query for documents that match and come after a position, the latest login first."""
     parts = [{**which, **part} for part in ranges(after)]
     return parts[0] if len(parts) == 1 else {"$or": parts}
+
+
+def page_from(cursor: Any, limit: int) -> tuple[list[Any], bool]:
+    """Read documents, at most ``limit`` and not many more than 4 MiB, and tell whether there are more of them."""
+    found, size = list[Any](), 0
+    with cursor:
+        for document in cursor:
+            if len(found) == limit or size >= _PAGE_BYTES:
+                return found, True
+            found.append(document)
+            size += len(document.raw) if isinstance(document, RawBSONDocument) else len(document.get("session") or "")
+    return found, False
 
 
 def position_of(document: Any) -> tuple[int, str]:

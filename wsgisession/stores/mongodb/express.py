@@ -26,6 +26,7 @@ from .documents import (
     date_of,
     following,
     next_order,
+    page_from,
     position_of,
     ranges,
     with_raw_sessions,
@@ -163,8 +164,8 @@ class ExpressMongoDBStore(MongoDBStore):
     def _find_objects(self, sessions: Any, user_id: str, after: Any, limit: int) -> tuple[list[Any], Any]:
         of_user = [{field: value} for field in self._indexed for value in _values(user_id)]
         which = {"$or": [{**one, **part} for one in of_user for part in ranges(after)]}
-        found = list(sessions.find(which, _FIELDS, sort=LATEST_FIRST, limit=limit + 1))
-        return found[:limit], position_of(found[limit - 1]) if len(found) > limit else None
+        found, more = page_from(sessions.find(which, _FIELDS, sort=LATEST_FIRST, **_at_most(limit)), limit)
+        return found, position_of(found[-1]) if more else None
 
     def _find_texts(self, sessions: Any, user_id: str, after: Any, limit: int) -> tuple[list[Any], Any]:
         """Find the texts that have the user's ID next to them and then, without that index, those that contain it."""
@@ -174,9 +175,9 @@ class ExpressMongoDBStore(MongoDBStore):
             start = after[1]
         else:
             which = following(after, {"user_id": user_id})
-            found = list(sessions.find(which, _FIELDS, sort=LATEST_FIRST, limit=limit + 1))
-        if len(found) > limit:
-            return found[:limit], position_of(found[limit - 1])
+            found, is_more = page_from(sessions.find(which, _FIELDS, sort=LATEST_FIRST, **_at_most(limit)), limit)
+            if is_more:
+                return found, position_of(found[-1])
         room = limit - len(found)
         if not room:
             return found, (_SEARCHING, start)
@@ -185,9 +186,9 @@ class ExpressMongoDBStore(MongoDBStore):
         if last:
             window["$lte"] = last[0]["_id"]
         which = {"_id": window, "user_id": {"$ne": user_id}, "session": self._mentions(user_id)}
-        more = list(sessions.find(which, _FIELDS, sort={"_id": 1}, limit=room + 1))
-        if len(more) > room:
-            return found + more[:room], (_SEARCHING, more[room - 1]["_id"])
+        more, is_more = page_from(sessions.find(which, _FIELDS, sort={"_id": 1}, **_at_most(room)), room)
+        if is_more:
+            return found + more, (_SEARCHING, more[-1]["_id"])
         return found + more, (_SEARCHING, window["$lte"]) if last else None
 
     def _mentions(self, user_id: str) -> Document:
@@ -258,6 +259,10 @@ class ExpressMongoDBStore(MongoDBStore):
 def _live(now: float, **which: Any) -> Document:
     """Return the query for what is live; connect-mongo never lets a document without a date expire."""
     return {**which, "$and": [{"$or": [{"expires": {"$exists": False}}, {"expires": {"$gt": date_of(now)}}]}]}
+
+
+def _at_most(limit: int) -> dict[str, int]:
+    return {"limit": limit + 1, "batch_size": limit + 1}
 
 
 def _stamps(names: tuple[str, ...], now: float) -> Document:

@@ -45,6 +45,7 @@ from .documents import (
     expiry,
     following,
     live,
+    page_from,
     position_of,
     put,
     record_of,
@@ -183,8 +184,9 @@ class MongoDBStore(Store):
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a page of a user's live documents in the order of their index."""
         which = following(after, live(now, user_id=user_id))
-        found = self._read(lambda client: list(client.sessions.find(which, FIELDS, sort=LATEST_FIRST, limit=limit + 1)))
-        return Page(list(records_of(found[:limit])), position_of(found[limit - 1]) if len(found) > limit else None)
+        options = {"sort": LATEST_FIRST, "limit": limit + 1, "batch_size": limit + 1}
+        found, more = self._read(lambda client: page_from(client.sessions.find(which, FIELDS, **options), limit))
+        return Page(list(records_of(found)), position_of(found[-1]) if more else None)
 
     def delete_user(
         self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
