@@ -61,7 +61,7 @@ class Statements:
             DELETE FROM {name}
             WHERE sid = $1 AND expires_at > $2::float8 AND ($3::bytea IS NULL OR {DIGEST} = $3)
         """.encode()
-        given, latest = ("$6::bigint", _latest(name)) if ordered else ("", "")
+        given, latest = ("$6::float8::bigint", _latest(name)) if ordered else ("", "")
         self.create, self.create_login = _create(name, order, given), _create(name, order, latest)
         self.replace, self.replace_login = _replace(name, order, given), _replace(name, order, latest)
         self.wrote = f"""
