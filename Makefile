@@ -20,7 +20,7 @@ help:
 	@echo 'make long     all that takes long: soak, kills, many examples, mutants, every version, and make upstream'
 	@echo 'make check    lint, format, types, spelling and style, and the wheel in an empty environment'
 	@echo 'make style    check the spelling and style of everything that people read'
-	@echo 'make demo     run the demonstration'
+	@echo 'make demo     run the demonstration (TLS=1: over https, with sessions that are bound to a device)'
 	@echo 'make docs     build the documents into docs/_build'
 	@echo 'make bench    measure, print the tables, and write them and the plots into docs (ARGS=--quick: only print)'
 	@echo 'make clean    remove all that these made'

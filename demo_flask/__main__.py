@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+from . import tls
 from .figures import folder_of_this_run
 
 INSTANCE = Path(__file__).resolve().with_name("instance")
@@ -22,7 +23,7 @@ The demo is at {url}
   - See what an operator sees: curl {url}metrics
 
 Set STORE=redis://localhost:6379/0 (or any other store's URL) to keep the sessions elsewhere. Set IDLE_TIMEOUT=20 to end
-a session after 20 seconds without a click.
+a session after 20 seconds without a click. Start it with "make demo TLS=1" to see sessions that are bound to a device.
 """
 
 
@@ -42,6 +43,16 @@ def listening_socket() -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
+def start_tls(port: int) -> list[str]:
+    """Create a certificate, say how to use the demo with it, and return gunicorn's options for it."""
+    certificate, key, key_hash = tls.make_certificate(INSTANCE)
+    text = tls.WELCOME.format(
+        url=f"https://localhost:{port}/", folder=INSTANCE / "chromium", features=tls.FEATURES, key_hash=key_hash
+    )
+    print(text, flush=True)  # noqa: T201
+    return [f"--certfile={certificate}", f"--keyfile={key}"]
+
+
 def main() -> None:
     INSTANCE.mkdir(mode=0o700, exist_ok=True)
     os.environ.setdefault("SESSION_SECRET", kept_secret(INSTANCE / "secret"))
@@ -50,10 +61,12 @@ def main() -> None:
     listener = listening_socket()
     listener.set_inheritable(True)
     host, port = listener.getsockname()
-    print(WELCOME.format(url=f"http://{host}:{port}/"), flush=True)  # noqa: T201
+    encryption = start_tls(port) if os.environ.get("TLS") else []
+    if not encryption:
+        print(WELCOME.format(url=f"http://{host}:{port}/"), flush=True)  # noqa: T201
     # Threads, because a WebSocket occupies one for as long as its page is open. Ctrl-C does not wait for it.
     workers = ["--workers=2", "--threads=32", "--graceful-timeout=1"]
-    options = [*workers, f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
+    options = [*workers, *encryption, f"--bind=fd://{listener.fileno()}", "--log-level=warning"]
     # Gunicorn replaces this process, so Ctrl-C goes to gunicorn, which stops its workers.
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *options, "demo_flask.app:create_app()"])
 

@@ -20,9 +20,12 @@ from wsgisession.flask import FlaskSessions
 from wsgisession.metrics import Metrics
 from wsgisession.observed import ObservedStore
 
-from . import account, admin, cart, devices, figures, fixation, inside, live, receipt
+from . import account, admin, cart, devices, figures, fixation, inside, live, receipt, theft
 from .guesses import Guesses
 from .users import Users
+
+IS_OVER_TLS = bool(os.environ.get("TLS"))
+"""Whether the demo itself serves https: then it binds sessions to devices."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -47,6 +50,7 @@ def create_app(**settings: Any) -> Flask:
         SESSION_TRACK_CLIENT=True,
         SESSION_ON_STORE_ERROR="unavailable",
         SESSION_REFRESH_EACH_REQUEST=False,
+        SESSION_DEVICE_BINDING=IS_OVER_TLS,
         PERMANENT_SESSION_LIFETIME=timedelta(days=14),
         FRESH_FOR=timedelta(minutes=10),
         WTF_CSRF_TIME_LIMIT=None,  # a token lives as long as its session
@@ -61,7 +65,7 @@ def create_app(**settings: Any) -> Flask:
     live.socketio.init_app(app)
     app.extensions["users"] = Users(Path(app.config["USERS"]))
     app.extensions["guesses"] = Guesses(Path(app.config["USERS"]))
-    for pages in (account, cart, devices, admin, live, inside, fixation):
+    for pages in (account, cart, devices, admin, live, inside, fixation, theft):
         app.register_blueprint(pages.pages)
     app.add_url_rule("/", "home", home)
     app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
@@ -88,7 +92,7 @@ def has_ended() -> bool:
 def protect(response: Response) -> Response:
     """Add the headers of every response. No page stays in the browser's cache for the next user of the machine."""
     response.headers.extend(HEADERS)
-    if request.is_secure:
+    if request.is_secure and not IS_OVER_TLS:  # which would keep this machine's other sites from using http
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     if request.endpoint != "static":
         response.cache_control.no_store = True

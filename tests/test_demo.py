@@ -28,7 +28,8 @@ from tests.web import NO_ANSWER, SECONDS, SECRET, Browser, is_alive, until
 from wsgisession import open_store
 
 PASSWORD = "difference engine"
-PAGES = ("/", "/cart", "/live", "/devices", "/fixation", "/timeouts", "/inside", "/inside/untouched", "/admin")
+PAGES = ["/", "/cart", "/live", "/devices", "/fixation", "/theft", "/timeouts", "/inside", "/admin"]
+PAGES += ["/inside/untouched"]
 
 
 class Demo(Server):

@@ -34,15 +34,20 @@ PLAN = """
     flask.interface wsgi.middleware wsgi.guards observing.metrics observing.tracing observing.logs
     django.checks
     django.middleware
+    django.devices
     django.engine
     django.carry_over
     django.settings
-    flask.settings flask.carry_over
+    flask.settings flask.carry_over flask.devices
+    wsgi.proof
     wsgi.access
     wsgi.environ
     manager
     settings session
     _core.commit
+    device.gate
+    device.answers
+    device.endpoints
     _core.reply _core.writing
     _core.identity
     _core.visit
@@ -68,6 +73,7 @@ PLAN = """
     stores.sqlite.leading stores.mongodb.failures stores.mongodb.documents stores.mongodb.url
     stores.redis.url
     stores.redis.connection
+    device.devices
     device
     device.options device.protocol device.tokens
     _core.cookies _core.ids _core.events _core.timeouts stores.base
@@ -75,6 +81,7 @@ PLAN = """
     _core.plain _core.tags
     _core.forms
     _core.content _core.rules stores.findings stores.url stores.pool
+    _core.address _core.binding
 
     _core express observing
     errors

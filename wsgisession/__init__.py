@@ -3,6 +3,8 @@
 The cookie carries a signed ID; all data stay on the server, in the store that a URL names.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._core.cookies import CookieOptions
 from ._core.events import SessionEvent
 from ._core.info import SessionInfo
@@ -21,9 +23,13 @@ from .stores import Store, open_store
 from .wsgi.environ import get_session
 from .wsgi.middleware import SessionMiddleware
 
+if TYPE_CHECKING:
+    from .device import DeviceBinding
+
 __all__ = [
     "ConfigurationError",
     "CookieOptions",
+    "DeviceBinding",
     "HeadersSentError",
     "SerializationError",
     "Session",
@@ -40,3 +46,11 @@ __all__ = [
     "get_session",
     "open_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DeviceBinding":  # imported when it is asked for: most apps bind no sessions
+        from .device import DeviceBinding
+
+        return DeviceBinding
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

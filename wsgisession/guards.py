@@ -1,5 +1,5 @@
-"""Guards around any WSGI app: `protect`, `require_user`, and `require_role`."""
+"""Guards around any WSGI app: `protect`, `require_user`, `require_role`, and `require_device_proof`."""
 
-from .wsgi.guards import protect, require_role, require_user
+from .wsgi.guards import protect, require_device_proof, require_role, require_user
 
-__all__ = ["protect", "require_role", "require_user"]
+__all__ = ["protect", "require_device_proof", "require_role", "require_user"]

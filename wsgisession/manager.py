@@ -15,7 +15,7 @@ from ._core.records import is_user
 from ._core.reply import Reply
 from ._core.values import Values
 from ._core.visit import Visit
-from .errors import SessionGone
+from .errors import ConfigurationError, SessionGone
 from .session import Session
 from .settings import services_from, signature
 from .stores import Record, Store
@@ -60,6 +60,7 @@ class SessionManager:
     :param encryption_key: 32 bytes, raw or base64, or several: the first encrypts the records, all decrypt.
     :param genid: returns the ID for a new session, from the environ; if omitted, 256 random bits (ASVS 5.0 7.2.3).
     :param on_event: called with each `SessionEvent`; one callable, or several.
+    :param device_binding: True, or a `DeviceBinding`, to bind each session to the device that logged in. Experimental.
     :param clock: returns seconds since the epoch; default `time.time`.
     :param random: returns as many random bytes as it is asked for; default `os.urandom`.
     :raises ConfigurationError: for a setting that cannot be right, with the fix.
@@ -134,7 +135,16 @@ class SessionManager:
         session._visit.abandon()
 
     def check_server(self, *, multiprocess: bool) -> None:
-        """Warn, once, if several processes would each have sessions of their own."""
+        """Warn, once, if several processes would each have sessions of their own.
+
+        :raises ConfigurationError: if sessions are bound to devices: a refresh that another process answered would end
+            the browser's session.
+        """
+        if multiprocess and not self.store.shared and self._services.devices is not None:
+            raise ConfigurationError(
+                "device_binding needs a store that all processes share, but memory:// keeps sessions in one process;"
+                ' use one such as store="sqlite:///sessions.db"'
+            )
         if multiprocess and not self.store.shared and not self._has_warned:
             self._has_warned = True
             logger.warning(

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ._core import identity, writing
+from ._core.binding import Device, device_of
 from ._core.content import Content
 from ._core.cookie_settings import SessionCookie
 from ._core.info import last_seen
@@ -171,6 +172,19 @@ class Session(MutableMapping[Any, Any]):
     def expires_at(self) -> datetime:
         """When the session ends unless it is used: idle since `last_seen_at`, or by the absolute timeout before."""
         return as_datetime(self._touched().expiry())
+
+    @property
+    def device(self) -> Device | None:
+        """The device that the session is bound to, with ``device_binding``; None for an unbound session."""
+        visit = self._touched()
+        if visit.services.devices is None:
+            return None
+        return device_of(visit.content.device, proven_at=visit.proven_at)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the session is bound to a device, so that its cookie is worthless elsewhere."""
+        return self.device is not None
 
     # What the app can ask for.
 

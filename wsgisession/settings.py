@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, Signature
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from ._core.binding import DevicePolicy
 from ._core.codec import Codec
 from ._core.cookies import CookieOptions, cookie_finder
 from ._core.events import Events, Listener
@@ -21,6 +23,9 @@ from .errors import ConfigurationError, SerializationError
 from .express.codec import ExpressCodec
 from .express.cookie import ExpressSigner
 from .stores import Reader, Store, in_layout_of_express, open_store
+
+if TYPE_CHECKING:
+    from .device import DeviceBinding
 
 Secret = str | bytes | Sequence[str | bytes]
 
@@ -57,6 +62,7 @@ class Options(TypedDict, total=False):
     on_event: Listener | Sequence[Listener] | None
     clock: Callable[[], float]
     random: Callable[[int], bytes]
+    device_binding: bool | DeviceBinding | Mapping[str, Any] | None
 
 
 def _now() -> float:
@@ -92,6 +98,7 @@ DEFAULTS: dict[str, Any] = {
     "on_event": None,
     "clock": _now,
     "random": os.urandom,
+    "device_binding": None,
 }
 
 _CHOICES = {
@@ -103,7 +110,7 @@ _CHOICES = {
 }
 _FLAGS = ("resave", "save_uninitialized", "rolling", "track_client")
 _CALLABLES = ("user_loader", "genid", "clock", "random")
-_NATIVE_ONLY = ("renewal_timeout", "encryption_key")
+_NATIVE_ONLY = ("renewal_timeout", "encryption_key", "device_binding")
 
 
 def signature() -> Signature:
@@ -199,7 +206,19 @@ def services_from(given: Mapping[str, Any]) -> Services:
         on_store_error=options["on_store_error"],
         track_client=options["track_client"],
         is_express=is_express,
+        devices=_devices(options, cookie, timeouts=timeouts),
     )
+
+
+def _devices(options: Mapping[str, Any], cookie: CookieOptions, *, timeouts: Timeouts) -> DevicePolicy | None:
+    if options["device_binding"] in (None, False):
+        return None
+    try:
+        from .device.devices import devices_from  # only apps that bind sessions need the package
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("device_binding needs cryptography: pip install 'wsgisession[device]'") from error
+    grace = math.inf if timeouts.renewal is None else timeouts.grace
+    return devices_from(options, parse_secrets(_secret(options)), cookie=cookie, renewal_grace=grace)
 
 
 def _check_number(name: str, value: object, what: str) -> None:
@@ -207,14 +226,18 @@ def _check_number(name: str, value: object, what: str) -> None:
         raise ConfigurationError(f"{name} must be {what}, not {value!r}")
 
 
-def _signer(options: Mapping[str, Any]) -> IDSigner:
+def _secret(options: Mapping[str, Any]) -> Any:
     secret = os.environ.get("SESSION_SECRET") if options["secret"] is None else options["secret"]
     if secret is None:
         raise ConfigurationError(
             f"there is no secret: pass secret=..., or set SESSION_SECRET in the environment; {CURE}"
         )
+    return secret
+
+
+def _signer(options: Mapping[str, Any]) -> IDSigner:
     kind = ExpressSigner if options["format"] == "express" else IDSigner
-    return kind(parse_secrets(secret), own_ids=options["genid"] is not None)
+    return kind(parse_secrets(_secret(options)), own_ids=options["genid"] is not None)
 
 
 def opened_store(store: object) -> Store:

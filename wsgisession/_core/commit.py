@@ -46,9 +46,10 @@ def commit(visit: Visit, environ: Environ, *, dropped: bool = False) -> Reply:
         header = session_cookie(visit, environ)
     elif sends == "expired":
         header = expired_cookie(visit, environ)
+    headers = () if services.devices is None else _device_headers(visit, environ, sends)
     visit.delivered()
     visit.sealed = True
-    return Reply(header, visit.accessed, visit.clear_site_data)
+    return Reply(header, visit.accessed, visit.clear_site_data, headers)
 
 
 def _write(visit: Visit, environ: Environ) -> str:
@@ -58,6 +59,10 @@ def _write(visit: Visit, environ: Environ) -> str:
     if visit.content.issued_at == REISSUE and visit.takeover is None and visit.snapshot is not None:
         identity.regenerate(visit, keep_data=True)
     texts = identity.follow_user(visit)
+    if _is_withheld(visit, environ):
+        visit.clear_site_data = False
+        visit.abandon()
+        return ""
     if visit.rules.ends_emptied and _has_ended_empty(visit, texts):
         return "expired"
     writes, sends = decide(visit, texts)
@@ -78,6 +83,29 @@ def _write(visit: Visit, environ: Environ) -> str:
     if sends == "cookie" and not writes and not writing.touch(visit):
         return ""  # it has ended, or moved on: the browser may have a newer cookie by now
     return sends
+
+
+def _is_withheld(visit: Visit, environ: Environ) -> bool:
+    """Whether the request gets no session, because it came with the cookie of a bound one, but not from its device.
+
+    A login gets one. So does a browser that could not prove its key, because it needs a session to log in again.
+    """
+    devices = visit.services.devices
+    if devices is None or visit.unproven is None or (visit.takeover is not None and visit.takeover.is_login):
+        return False
+    return not devices.may_start_over(environ)
+
+
+def _device_headers(visit: Visit, environ: Environ, sends: str) -> tuple[tuple[str, str], ...]:
+    """Return the headers about devices: the offer in the response to a login, the end of the cookie at a logout."""
+    devices, snapshot = visit.services.devices, visit.snapshot
+    if devices is None:
+        return ()
+    if sends == "expired":
+        return devices.headers_for_logout(environ)
+    if sends == "cookie" and snapshot is not None and visit.takeover is not None and visit.takeover.is_login:
+        return devices.headers_for_login(snapshot.content.device, environ, handle=snapshot.handle)
+    return ()
 
 
 def decide(visit: Visit, texts: Texts | None) -> tuple[str, str]:

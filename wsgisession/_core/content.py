@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from . import binding
+
 Texts = dict[str, bytes]
 """The data of a session: the JSON text of each value, by the name under which its key is stored."""
 
@@ -98,7 +100,7 @@ def merged_fields(base: Content, mine: Content, theirs: Content, texts: Texts) -
     """Return the content that both writers' changes make, where ``texts`` are their data, merged already.
 
     Each field has its own rule. Logins, issues, and presentations: the later one, but an ID that is to be replaced
-    stays so. Cookie settings and the last user: mine if I changed them. A device binding: see `merged_device`.
+    stays so. Cookie settings and the last user: mine if I changed them. A device binding: see `binding.merged`.
     """
     reissue = REISSUE in (mine.issued_at, theirs.issued_at)
     return msgspec.structs.replace(
@@ -110,20 +112,8 @@ def merged_fields(base: Content, mine: Content, theirs: Content, texts: Texts) -
         client=mine.client or theirs.client,
         last_user=mine.last_user if mine.last_user != base.last_user else theirs.last_user,
         presented_at=with_later(mine.presented_at, theirs.presented_at),
-        device=merged_device(mine.device, theirs.device),
+        device=binding.merged(mine.device, theirs.device),
     )
-
-
-def merged_device(mine: dict[str, Any] | None, theirs: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the device binding that both have: what is stored stays, and counters take the larger value."""
-    if mine is None or theirs is None or mine == theirs:
-        return theirs if mine is None else mine
-    larger = {
-        name: max(value, theirs[name])
-        for name, value in mine.items()
-        if name in theirs and type(value) in (int, float) and type(theirs[name]) in (int, float)
-    }
-    return {**mine, **theirs, **larger}
 
 
 def containers(value: dict[Any, Any] | list[Any]) -> dict[int, Any]:

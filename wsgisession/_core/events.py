@@ -34,8 +34,18 @@ EventName = Literal[
 ]
 """What can happen to a session. The last four are about sessions that are bound to a device."""
 
-Reason = Literal["malformed", "bad signature", "unknown", "stale", "undecodable", "too many"]
-"""Why a session was rejected."""
+Reason = Literal[
+    "malformed",
+    "bad signature",
+    "unknown",
+    "stale",
+    "undecodable",
+    "too many",
+    "no proof",
+    "old proof",
+    "other device",
+]
+"""Why a session was rejected, or, for the last three, why a request was not proven to come from its device."""
 
 _LEVELS: dict[EventName, int] = {
     "rejected": logging.INFO,
@@ -53,10 +63,11 @@ class SessionEvent:
     :param handle: the public name of the record, or None if there is no record. With ``format="express"``, where the
         handle is the session ID, it is the beginning of a hash of that.
     :param at: when it happened, as an aware datetime.
-    :param reason: why the event is ``rejected``; None for other events. The cookie is ``malformed`` or has a
-        ``bad signature``; no record has its ID (``unknown``); the ID was renewed, and the grace period is over
+    :param reason: why the event is ``rejected`` or ``unproven``; None for other events. The cookie is ``malformed`` or
+        has a ``bad signature``; no record has its ID (``unknown``); the ID was renewed, and the grace period is over
         (``stale``); the record cannot be read (``undecodable``); or the request has more verified cookies of this
-        name than are looked up (``too many``).
+        name than are looked up (``too many``). The request of a bound session had no second cookie (``no proof``), an
+        expired or unreadable one (``old proof``), or that of another device (``other device``).
     :param detail: a sentence for people, or None.
     """
 

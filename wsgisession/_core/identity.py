@@ -74,8 +74,17 @@ def login(visit: Visit, user_id: Any, data: dict[str, Any]) -> None:
         values[name] = value
     takeover.is_login, visit.owner = True, text
     takeover.granted = frozenset(visit.services.codec.name_of(name) for name in (*visit.services.user_keys, *data))
-    now = visit.services.clock()
-    visit.content = msgspec.structs.replace(visit.content, authenticated_at=now, issued_at=None, device=None)
+    _note_login(visit)
+
+
+def _note_login(visit: Visit) -> None:
+    """Note the time, and offer the browser to bind the new session to its device, with ``device_binding``."""
+    services = visit.services
+    offer = None if services.devices is None else services.devices.new_offer()
+    visit.content = msgspec.structs.replace(
+        visit.content, authenticated_at=services.clock(), issued_at=None, device=offer
+    )
+    visit.proven_at = None
 
 
 def follow_user(visit: Visit) -> Texts | None:
@@ -96,8 +105,8 @@ def follow_user(visit: Visit) -> Texts | None:
         return values.changed_texts()
     if visit.owner is not None:
         values.inherit_nothing()
-    now = visit.services.clock()
     if visit.header is None:
+        now = visit.services.clock()
         visit.content = msgspec.structs.replace(visit.content, issued_at=REISSUE, authenticated_at=now)
     elif visit.takeover is None or not visit.takeover.is_login:
         if visit.sealed:
@@ -107,7 +116,7 @@ def follow_user(visit: Visit) -> Texts | None:
             )
         takeover = visit.takeover or identify(visit) or regenerate(visit, keep_data=True)
         takeover.is_login, takeover.keeps_data = True, takeover.keeps_data and visit.owner is None
-        visit.content = msgspec.structs.replace(visit.content, authenticated_at=now, issued_at=None, device=None)
+        _note_login(visit)
     visit.owner = text
     return values.changed_texts()
 

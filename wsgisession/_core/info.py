@@ -8,6 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from .binding import Device, device_of
 from .content import Snapshot
 from .timeouts import as_datetime
 
@@ -23,6 +24,7 @@ class SessionInfo:
     :param data: a read-only view.
     :param ip_address: the address that last wrote the session, with ``track_client``.
     :param user_agent: the browser that last wrote the session, with ``track_client``.
+    :param device: the device that the session is bound to, with ``device_binding``.
     """
 
     handle: str
@@ -33,7 +35,13 @@ class SessionInfo:
     data: Mapping[Any, Any]
     ip_address: str | None = None
     user_agent: str | None = None
+    device: Device | None = None
     _shown: str = field(default="", repr=False, compare=False)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the session is bound to a device."""
+        return self.device is not None
 
     def __repr__(self) -> str:
         return f"<SessionInfo {self._shown or self.handle}>"
@@ -56,6 +64,7 @@ def info_of(snapshot: Snapshot, data: Mapping[Any, Any], *, user_id: Any, deadli
         MappingProxyType(dict(data)),
         address or None,
         agent or None,
+        device_of(content.device),
         shown,
     )
 

@@ -10,7 +10,8 @@ from uuid import UUID
 import msgspec
 
 from ..errors import SerializationError, SessionConflict, SessionGone, StoreError
-from ..stores.base import Record, Store
+from ..stores.base import Record, Store, WriteRefused, restart_is_due
+from . import binding
 from .codec import Codec
 from .content import Content, Renewed, Snapshot, Texts, merged_fields
 from .events import Events, logger
@@ -182,10 +183,13 @@ class Records:
 
         :raises SessionConflict: for ``on_conflict="refuse"``.
         """
+        device = binding.merged(mine.device, theirs.content.device)
+        if device is not None and msgspec.structs.replace(theirs.content, device=base.device) == base:
+            return msgspec.structs.replace(mine, device=device)  # nobody's data changed: a device proved its key
         if self._on_conflict == "refuse":
             raise SessionConflict("another request changed the session while this one ran; load it again and retry")
         if self._on_conflict == "overwrite":
-            return mine
+            return msgspec.structs.replace(mine, device=device)
         self._events.emit("merged", theirs.handle)
         return self.merged(base, mine, theirs.content, cleared=cleared)
 
@@ -193,6 +197,35 @@ class Records:
         """Return what both writers' changes make."""
         texts = mine.texts if cleared else merge_texts(base.texts, mine.texts, theirs.texts, self.codec)
         return merged_fields(base, mine, theirs, texts)
+
+    def amend(self, base: Snapshot, content: Content) -> Snapshot | None:
+        """Store content that no activity of the user caused: the time that is left stays as it is.
+
+        The idle timeout in the record is shorter until `restarted` sets it again. None if the record has changed or
+        ended since.
+        """
+        now = self._clock()
+        record = self._packed(base.handle, content, order=base.record.order, version=base.record.version, base=base)
+        record = msgspec.structs.replace(record, ttl=max(base.record.expires_at - now, 1.0))
+        stored = self._ask(self.store.replace, base.handle, record, now=now)
+        return None if stored is None else Snapshot(base.handle, stored, content, base.nonces)
+
+    def restarted(self, found: Snapshot) -> Snapshot:
+        """Restart the idle timeout of a record that was read without doing so, if enough of it has passed.
+
+        A server that refuses writes leaves the record as it is.
+        """
+        now, ttl, record = self._clock(), self.ttl(found.content), found.record
+        if not restart_is_due(record.expires_at, ttl, now=now, touch_after=self._timeouts.touch_after):
+            return found
+        try:
+            if record.ttl == ttl:  # the read that restarts it also repairs the user index
+                again = self.load(found.handle, restart=True)
+                return found if again is None else msgspec.structs.replace(again, nonces=found.nonces)
+            self.touch(found.handle, found.content)
+        except WriteRefused:
+            return found
+        return msgspec.structs.replace(found, record=msgspec.structs.replace(record, ttl=ttl, expires_at=now + ttl))
 
     def touch(self, handle: str, content: Content) -> bool:
         """Restart the idle timeout of a live record; False if there is none."""

@@ -27,11 +27,13 @@ class Reply(msgspec.Struct, frozen=True):
     :param set_cookie: the value of the Set-Cookie header, or None.
     :param vary: whether the session was read, so that a cache must tell visitors apart (RFC 9110 section 12.5.5).
     :param clear_site_data: whether the browser should forget what it keeps of this site.
+    :param headers: what the response carries for a device that the session is, or may be, bound to.
     """
 
     set_cookie: str | None = None
     vary: bool = False
     clear_site_data: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return f"<Reply {'without' if self.set_cookie is None else 'with'} a cookie>"  # whose value is a secret
@@ -76,6 +78,7 @@ def with_reply(headers: Headers, reply: Reply) -> Headers:
             _merge(headers, name, _private)
     if reply.clear_site_data:
         headers.append(("Clear-Site-Data", _CLEAR_SITE_DATA))
+    headers.extend(reply.headers)
     return headers
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .binding import DevicePolicy
 from .codec import Codec
 from .cookies import CookieFinder, CookieOptions
 from .events import Events
@@ -21,6 +22,7 @@ class Services:
 
     :param find: returns the values of our cookie in a Cookie header.
     :param secure: decides whether the cookie of a request is sent with Secure.
+    :param devices: decides about sessions that are bound to a device, with ``device_binding``; otherwise None.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Services:
     on_store_error: str
     track_client: bool
     is_express: bool
+    devices: DevicePolicy | None = None
 
     @property
     def is_lazy(self) -> bool:

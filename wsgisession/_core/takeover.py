@@ -153,7 +153,10 @@ class TakeOver:
         base = self._without_granted(old.content)
         theirs = msgspec.structs.replace(theirs, content=self._without_granted(theirs.content))
         mine = services.records.settled(base, new.content, theirs)
-        mine = msgspec.structs.replace(mine, issued_at=new.content.issued_at, presented_at=new.content.presented_at)
+        fresh = new.content
+        mine = msgspec.structs.replace(mine, issued_at=fresh.issued_at, presented_at=fresh.presented_at)
+        if self.is_login:  # a login is offered a binding of its own
+            mine = msgspec.structs.replace(mine, device=fresh.device)
         return services.records.replace(new, mine)
 
     def _without_granted(self, content: Content) -> Content:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import HeadersSentError, SerializationError, SessionGone
+from .binding import Unproven, is_bound
 from .content import REISSUE, UNPRESENTED, Content, Snapshot, Texts
 from .cookie_settings import SessionCookie
 from .cookies import CookieOptions
@@ -57,6 +58,8 @@ class Visit:
     :ivar resend: whether the browser may not have the cookie of this ID yet, or needs its lifetime restarted.
     :ivar sealed: whether the headers were sent.
     :ivar rules: what the framework's own sessions do differently.
+    :ivar unproven: a bound session whose cookie came without a proof from its device. The request has no part in it.
+    :ivar proven_at: when the browser proved the key that the session is bound to, in seconds since the epoch.
     :ivar before: returns what the library used before kept for a Cookie header.
     """
 
@@ -74,6 +77,8 @@ class Visit:
     ended = ""
     accessed = due = resend = sealed = clear_site_data = is_enclosing = hit_the_limit = was_carried_over = False
     enclosing: Any = None
+    unproven: Unproven | None = None
+    proven_at: float | None = None
     rules = PLAIN
     id_length = LONG
     before: Callable[[str, Services], dict[str, Any]] | None = None
@@ -114,12 +119,40 @@ class Visit:
                 services.events.emit("rejected", reason="too many")
                 break
             seen.append(handle)
-            found = services.records.load(handle, restart=True, presented=True)
+            if services.devices is None:
+                found = services.records.load(handle, restart=True, presented=True)
+            else:
+                found = self.proven(handle, header)
             if found is not None and self.enter(found, session_id):
+                self.unproven = None
                 return self.values  # type: ignore[return-value]
         if seen:
-            self.origin, self.verified = Origin.UNKNOWN, tuple(seen)
+            self.origin = Origin.UNKNOWN
+            self.verified = () if self.unproven is not None else tuple(seen)  # nobody ends another device's session
         return self.start()
+
+    def proven(self, handle: str, header: str) -> Snapshot | None:
+        """Read the record of an ID that was presented; that of a bound session only with a proof from its device.
+
+        The idle timeout restarts only after that.
+
+        :param header: the Cookie header, which has the proof.
+        """
+        records, devices = self.services.records, self.services.devices
+        if devices is None:
+            return records.load(handle, restart=True, presented=True)
+        found = records.load(handle, restart=False, presented=True)
+        if found is None:
+            return None
+        field = found.content.device
+        if field is not None and is_bound(field):
+            verdict = devices.judge(field, header)
+            if verdict.doubt is not None:
+                self.unproven = Unproven(found.handle, field)
+                self.services.events.emit("unproven", found.handle, reason=verdict.doubt)
+                return None
+            self.proven_at = verdict.proven_at
+        return records.restarted(found)
 
     def _verified(self, value: str, reasons: set[str]) -> str | None:
         """Return the ID that a cookie's value carries, or None; each reason is reported once in a request.

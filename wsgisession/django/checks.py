@@ -46,14 +46,18 @@ def _wrong_options() -> Iterator[CheckMessage]:
 
 
 def _doubtful(manager: SessionManager) -> Iterator[CheckMessage]:
+    services, hint = manager._services, "Use wsgisession.django.SessionMiddleware in its place."
     if not manager.store.shared:
         what = "WSGISESSION uses memory://: each process has sessions of its own, and a restart ends them all."
         yield Warning(what, hint="Use a store that the processes share.", id="wsgisession.W001")
-    if manager._services.on_store_error == "unavailable" and not any(
-        _is_ours(one, SessionMiddleware) for one in settings.MIDDLEWARE
-    ):
+    if any(_is_ours(one, SessionMiddleware) for one in settings.MIDDLEWARE):
+        return
+    if services.devices is not None:
+        what = "device_binding does not work with Django's own session middleware: no session would be bound or proven."
+        yield Error(what, hint=hint, id="wsgisession.E004")
+    if services.on_store_error == "unavailable":
         what = 'on_store_error="unavailable" does nothing behind Django\'s own session middleware.'
-        yield Warning(what, hint="Use wsgisession.django.SessionMiddleware in its place.", id="wsgisession.W003")
+        yield Warning(what, hint=hint, id="wsgisession.W003")
 
 
 def _wrong_cookie() -> Iterator[CheckMessage]:

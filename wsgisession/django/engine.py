@@ -11,6 +11,7 @@ from django.contrib.sessions.backends.base import CreateError, SessionBase, Upda
 from django.utils.dateparse import parse_datetime
 
 from .._core import identity, writing
+from .._core.binding import Unproven
 from .._core.events import logger
 from .._core.ids import SHORT
 from .._core.takeover import TakeOver, new_id
@@ -31,6 +32,12 @@ class SessionStore(SessionBase):
 
     _session_key: str | None
     _visit: Visit | None = None
+
+    cookie_header = ""
+    """The Cookie header, in which our middleware passes the proof of a device; without it bound sessions are empty."""
+
+    unproven: Unproven | None = None
+    """A bound session whose key came without a proof from its device."""
 
     # The data: Django keeps them in _session_cache, which is the visit's own mapping.
 
@@ -214,16 +221,16 @@ class SessionStore(SessionBase):
         with contextlib.suppress(CreateError):
             self._create(visit)
 
-    @staticmethod
-    def _found(session_key: str | None) -> Visit | None:
+    def _found(self, session_key: str | None) -> Visit | None:
         handle = handle_of(session_key)
         if handle is None or session_key is None:
             return None
         services = get_manager()._services
-        found = services.records.load(handle, restart=True, presented=True)
+        visit = Visit(services, "", id_length=SHORT)
+        found = visit.proven(handle, self.cookie_header)
+        self.unproven = visit.unproven
         if found is None:
             return None
-        visit = Visit(services, "", id_length=SHORT)
         visit.enter(found, session_key)
         return visit
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 from .._core.ids import SHORT
 from .._core.rules import Rules
 from ..errors import SessionError, SessionGone, StoreError
 from ..session import Session
 from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE
-from .engine import has_passed
+from .engine import SessionStore, has_passed
 from .settings import get_manager
 
 
@@ -121,18 +123,23 @@ class SessionMiddleware(DjangoSessionMiddleware):
     Also for the engine: with ``on_store_error="unavailable"`` it answers 503 where the store fails.
     """
 
-    def process_request(self, request: HttpRequest) -> None:
-        """Put the session on the request."""
+    def process_request(self, request: HttpRequest) -> HttpResponseBase | None:
+        """Put the session on the request. With ``device_binding``, answer what a browser asks about its device."""
         outer = request.META.get(KEY)
         if isinstance(outer, Session) and not outer._visit.sealed:
             request.session = EnvironSession(outer)
         else:
             super().process_request(request)
+            if isinstance(request.session, SessionStore) and get_manager()._services.devices is not None:
+                return _device_answer(request)
+        return None
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Write the session, or leave that to the WSGI middleware, with the cookie's life that Django asks for."""
         session = getattr(request, "session", None)
         try:
+            if isinstance(session, SessionStore) and get_manager()._services.devices is not None:
+                return _with_device(request, response, super().process_response)
             if not isinstance(session, EnvironSession):
                 return super().process_response(request, response)
             if session.accessed:
@@ -149,6 +156,30 @@ class SessionMiddleware(DjangoSessionMiddleware):
         if hasattr(request, "session"):
             del request.session  # so that Django touches neither the store nor the cookie any more
         return _unavailable(session, exception)
+
+
+def _device_answer(request: HttpRequest) -> HttpResponseBase | None:
+    from .devices import answer_to  # only projects that bind sessions to devices need it
+
+    request.session.cookie_header = request.META.get("HTTP_COOKIE", "")
+    try:
+        return answer_to(request)
+    except StoreError as error:
+        return _unavailable(request.session, error)
+
+
+def _with_device(
+    request: HttpRequest, response: HttpResponseBase, save: Callable[[HttpRequest, HttpResponseBase], HttpResponseBase]
+) -> HttpResponseBase:
+    """Save the session and add the headers about its device, unless the request has no part in a session."""
+    from .devices import add_headers, is_withheld
+
+    if is_withheld(request):
+        patch_vary_headers(response, ("Cookie",))
+        return response
+    response = save(request, response)
+    add_headers(request, response)
+    return response
 
 
 def _unavailable(session: object, error: StoreError) -> HttpResponse:

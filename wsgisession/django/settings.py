@@ -12,6 +12,7 @@ from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from .._core.cookies import LONGEST_LIFETIME, CookieOptions
 from ..errors import ConfigurationError
 from ..manager import SessionManager
 from ..settings import DEFAULTS
@@ -77,7 +78,23 @@ def manager_options() -> dict[str, Any]:
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     secrets = [hashlib.sha256(str(key).encode()).hexdigest() for key in keys]
     absolute = max(_THIRTY_DAYS, settings.SESSION_COOKIE_AGE)
-    return {"secret": secrets, "absolute_timeout": absolute, **given}
+    cookie = {"name": settings.SESSION_COOKIE_NAME, "cookie": _cookie()} if given.get("device_binding") else {}
+    return {"secret": secrets, "absolute_timeout": absolute, **cookie, **given}
+
+
+def _cookie() -> CookieOptions:
+    """Return Django's session cookie as options: the second cookie of a bound session is like it."""
+    if not settings.SESSION_COOKIE_SECURE:
+        raise ConfigurationError("device_binding needs https: set SESSION_COOKIE_SECURE = True, or leave it out")
+    domain = settings.SESSION_COOKIE_DOMAIN
+    return CookieOptions(
+        max_age=min(settings.SESSION_COOKIE_AGE, LONGEST_LIFETIME),
+        path=settings.SESSION_COOKIE_PATH,
+        domain=domain.lstrip(".") if domain else None,
+        http_only=bool(settings.SESSION_COOKIE_HTTPONLY),
+        same_site=settings.SESSION_COOKIE_SAMESITE or "Lax",
+        secure=True,
+    )
 
 
 def misplaced_option() -> str | None:

@@ -8,6 +8,7 @@ from functools import wraps
 from threading import Lock
 from typing import Any, ParamSpec, Protocol, cast, overload
 
+import msgspec
 from flask import (
     Flask,
     Request,
@@ -24,7 +25,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import Headers
 
 from .._core.cookies import LONGEST_LIFETIME
-from .._core.reply import NOTHING, Reply, with_reply
+from .._core.reply import NOTHING, with_reply
 from .._core.rules import Rules
 from .._core.visit import Visit
 from ..errors import ConfigurationError, StoreError
@@ -34,6 +35,7 @@ from ..session import Session
 from ..stores import Store
 from ..wsgi.access import Refusal, Roles, Verdict, judge, refuse
 from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE
+from ..wsgi.proof import ProofCheck, proof_check
 from .carry_over import CarryOver, signed_cookies
 from .settings import OPTIONS, options_of, snapshot
 
@@ -155,6 +157,8 @@ class _Interface(SessionInterface):
             return None
         if request.environ.get("wsgi.multiprocess"):
             manager.check_server(multiprocess=True)
+        if manager._services.devices is not None:
+            _install_devices(app)
         session = manager.open(request.environ.get("HTTP_COOKIE", ""), request.environ, FlaskSession)
         session._manager = manager
         if self._carry_over is not None:
@@ -171,6 +175,8 @@ class _Interface(SessionInterface):
                 response.vary.add("Cookie")
             return
         manager, visit = session._manager, session._visit
+        if visit.sealed:  # a device was answered in place of the app
+            return
         before = None if visit.values is None else visit.content
         visit.rules = _rules(app, session)
         try:
@@ -183,10 +189,16 @@ class _Interface(SessionInterface):
         visit.sealed = True
         session._was_written = visit.values is not None and visit.content is not before
         if session.accessed or reply is not NOTHING:
-            reply = Reply(reply.set_cookie, session.accessed, reply.clear_site_data)
+            reply = msgspec.structs.replace(reply, vary=session.accessed)
             response.headers = Headers(with_reply(list(response.headers), reply))
         if response.is_streamed:
             response.call_on_close(lambda: manager.finish(session))
+
+
+def _install_devices(app: Flask) -> None:
+    from .devices import install  # only apps that bind sessions to devices need it
+
+    install(app)
 
 
 class Guard(Protocol):
@@ -198,16 +210,31 @@ class Guard(Protocol):
 
 
 @overload
-def login_required(view: Callable[P, Answer], *, login_url: str | None = None) -> Callable[P, ResponseReturnValue]: ...
+def login_required(
+    view: Callable[P, Answer], *, login_url: str | None = None, bound: bool = False
+) -> Callable[P, ResponseReturnValue]: ...
 @overload
-def login_required(view: None = None, *, login_url: str | None = None) -> Guard: ...
-def login_required(view: Any = None, *, login_url: str | None = None) -> Any:
+def login_required(view: None = None, *, login_url: str | None = None, bound: bool = False) -> Guard: ...
+def login_required(view: Any = None, *, login_url: str | None = None, bound: bool = False) -> Any:
     """Let in whoever is logged in; others get 401, or are sent to ``login_url`` (a path, or an endpoint's name).
 
     Used as ``@login_required`` or ``@login_required(login_url="login")``.
+
+    :param bound: let in only sessions that are bound to a device; others get 403.
     """
-    guard = _guard((), roles="roles", login_url=login_url)
+    guard = _guard((), roles="roles", login_url=login_url, proof=proof_check() if bound else None)
     return guard if view is None else guard(view)
+
+
+def require_device_proof(*, max_age: float | None = None, login_url: str | None = None) -> Guard:
+    """Let in users whose session is bound to a device that proved its key lately.
+
+    A browser is sent back to the same page, and proves its key on the way. If it cannot, or the request is not one that
+    can be repeated, the answer is 401. A session that is not bound gets 403.
+
+    :param max_age: the longest age of the proof in seconds, at least 10; None for a bound session with any valid proof.
+    """
+    return _guard((), roles="roles", login_url=login_url, proof=proof_check(max_age))
 
 
 def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Guard:
@@ -218,12 +245,15 @@ def role_required(*needed: str, roles: Roles = "roles", login_url: str | None = 
     return _guard(needed, roles=roles, login_url=login_url)
 
 
-def _guard(needed: tuple[str, ...], *, roles: Roles, login_url: str | None) -> Guard:
+def _guard(needed: tuple[str, ...], *, roles: Roles, login_url: str | None, proof: ProofCheck | None = None) -> Guard:
     def guard(view: Callable[P, Answer]) -> Callable[P, ResponseReturnValue]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
             verdict = _verdict(needed, roles)
             if verdict is Verdict.WELCOME:
+                lacking = None if proof is None else proof(session, request.environ)
+                if lacking is not None:
+                    return _refused(lacking)
                 return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
             page = url_for(login_url) if login_url is not None and "/" not in login_url else login_url
             return _refused(refuse(verdict, request.environ, login_url=page))

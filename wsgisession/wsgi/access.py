@@ -60,6 +60,7 @@ class Refusal(NamedTuple):
     :param sentence: what it says.
     :param kind: the body's media type.
     :param location: the login page, where the browser is sent there.
+    :param more: further headers.
     """
 
     status: int
@@ -67,6 +68,7 @@ class Refusal(NamedTuple):
     kind: str
     body: bytes
     location: str | None = None
+    more: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_page(self) -> bool:
@@ -78,20 +80,23 @@ class Refusal(NamedTuple):
         """The response's headers."""
         headers = [("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
         where = [] if self.location is None else [("Location", self.location)]
-        return [*headers, *where, ("Vary", "Accept"), ("Cache-Control", "no-store")]
+        return [*headers, *where, ("Vary", "Accept"), ("Cache-Control", "no-store"), *self.more]
 
 
 def refuse(verdict: Verdict, environ: Environ, *, login_url: str | None = None) -> Refusal:
     """Return the answer: the login page for browsers where there is one, else a status with a JSON object or a page."""
-    sentence, as_json = _SENTENCES[verdict], prefers_json(environ.get("HTTP_ACCEPT", ""))
-    if as_json:
-        return Refusal(verdict.value, sentence, "application/json", json.dumps({"error": sentence}).encode())
-    text = escape(sentence)
-    page = Refusal(verdict.value, sentence, "text/html; charset=utf-8", _PAGE.format(text).encode())
-    if verdict is not Verdict.WHO_ARE_YOU or login_url is None:
-        return page
+    answer = refusal(verdict.value, _SENTENCES[verdict], environ)
+    if verdict is not Verdict.WHO_ARE_YOU or login_url is None or not answer.is_page:
+        return answer
     address = login_address(login_url, path_of(environ), environ.get("QUERY_STRING", ""))
-    return page._replace(status=303, body=b"", location=address)
+    return answer._replace(status=303, body=b"", location=address)
+
+
+def refusal(status: int, sentence: str, environ: Environ) -> Refusal:
+    """Return the answer with this status: a JSON object or a page, by what the client accepts."""
+    if prefers_json(environ.get("HTTP_ACCEPT", "")):
+        return Refusal(status, sentence, "application/json", json.dumps({"error": sentence}).encode())
+    return Refusal(status, sentence, "text/html; charset=utf-8", _PAGE.format(escape(sentence)).encode())
 
 
 _PAGE = "<!doctype html><title>{0}</title><p>{0}"

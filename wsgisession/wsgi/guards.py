@@ -15,6 +15,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from .access import Roles, Verdict, judge, refuse
 from .environ import get_session
+from .proof import ProofCheck, proof_check
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,12 +23,26 @@ if TYPE_CHECKING:
 Guard = Callable[["WSGIApplication"], "WSGIApplication"]
 
 
-def require_user(app: WSGIApplication, *, login_url: str | None = None) -> WSGIApplication:
+def require_user(app: WSGIApplication, *, login_url: str | None = None, bound: bool = False) -> WSGIApplication:
     """Let in whoever is logged in.
 
     Others get 401, as JSON or HTML by what they accept; browsers are sent to ``login_url`` where there is one.
+
+    :param bound: let in only sessions that are bound to a device; others get 403.
     """
-    return _guarded(app, (), roles="roles", login_url=login_url)
+    return _guarded(app, (), roles="roles", login_url=login_url, proof=proof_check() if bound else None)
+
+
+def require_device_proof(*, max_age: float | None = None, login_url: str | None = None) -> Guard:
+    """Return a guard that lets in users whose session is bound to a device that proved its key lately.
+
+    A browser is sent back to the same page, and proves its key on the way. If it cannot, or the request is not one that
+    can be repeated, the answer is 401. A session that is not bound gets 403.
+
+    :param max_age: the longest age of the proof in seconds, at least 10; None for a bound session with any valid proof.
+    """
+    check = proof_check(max_age)
+    return lambda app: _guarded(app, (), roles="roles", login_url=login_url, proof=check)
 
 
 def require_role(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Guard:
@@ -59,12 +74,23 @@ def _ways_to_read(path: str) -> set[str]:
     return {path, posixpath.normpath("/" + path.lstrip("/"))}
 
 
-def _guarded(app: WSGIApplication, needed: Iterable[str], *, roles: Roles, login_url: str | None) -> WSGIApplication:
+def _guarded(
+    app: WSGIApplication,
+    needed: Iterable[str],
+    *,
+    roles: Roles,
+    login_url: str | None,
+    proof: ProofCheck | None = None,
+) -> WSGIApplication:
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        verdict = judge(get_session(environ), needed, roles=roles)
-        if verdict is Verdict.WELCOME:
+        session = get_session(environ)
+        verdict = judge(session, needed, roles=roles)
+        if verdict is not Verdict.WELCOME:
+            refusal = refuse(verdict, environ, login_url=login_url)
+        elif proof is None or (lacking := proof(session, environ)) is None:
             return app(environ, start_response)
-        refusal = refuse(verdict, environ, login_url=login_url)
+        else:
+            refusal = lacking
         start_response(f"{refusal.status} {HTTP_STATUS_CODES[refusal.status]}", refusal.headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [refusal.body]
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from typing_extensions import Unpack
 
+    from ..device.endpoints import Answer
+    from ..device.gate import Gate
     from ..settings import Options
 
 _SENDS_HEADERS_AT_ONCE = frozenset({"Granian"})
@@ -45,6 +47,7 @@ class SessionMiddleware:
         self._is_lazy = services.is_lazy
         self._cookie, self._is_everywhere = services.cookie, services.cookie.path == "/"
         self._is_shared = self.manager.store.shared
+        self._gate = None if services.devices is None else _gate_of(self.manager)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Run the app with a session in its environ."""
@@ -55,6 +58,8 @@ class SessionMiddleware:
             return self.app(environ, start_response)
         if not self._is_shared and environ["wsgi.multiprocess"]:
             manager.check_server(multiprocess=True)
+        if self._gate is not None and (answer := self._gate.at_endpoint(environ)) is not None:
+            return _answered(answer, environ, start_response)
         session: Session = manager.open(environ.get("HTTP_COOKIE", ""), environ)
         visit = session._visit
         if enclosing is not None:
@@ -62,6 +67,8 @@ class SessionMiddleware:
         environ[KEY] = session
         response = _Response(manager, session, environ, start_response)
         try:
+            if self._gate is not None and (answer := self._gate.help_visit(environ, visit)) is not None:
+                return _answered(answer, environ, start_response)
             body = self.app(environ, response.start)
         except BaseException as error:
             return response.failed(error)
@@ -85,6 +92,18 @@ class SessionMiddleware:
 
     def __repr__(self) -> str:
         return f"<SessionMiddleware {self.manager.name!r}>"
+
+
+def _gate_of(manager: SessionManager) -> Gate:
+    from ..device.gate import Gate  # only apps that bind sessions to devices need it
+
+    return Gate(manager._services)
+
+
+def _answered(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Send a whole response in place of the app's."""
+    start_response(answer.status, answer.headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
 
 class _Response:
