@@ -1,94 +1,17 @@
-"""What Redis servers refuse, the URLs that name them, Sentinels, and clusters."""
+"""The URLs of Redis servers, Sentinels, and clusters."""
 
 from __future__ import annotations
 
 import re
-import socket
 import time
-from contextlib import ExitStack
 
 import pytest
-import redis
 
 from tests import servers
 from tests.redis_tools import NOW, record
 from wsgisession.errors import ConfigurationError, StoreError
 from wsgisession.stores import open_store
-from wsgisession.stores.base import WriteRefused
 from wsgisession.stores.redis.store import RedisStore
-
-# What the server refuses
-
-
-def test_a_server_out_of_memory_can_still_be_read(start_server, opened):
-    server = start_server(servers.Redis)
-    store = opened(server.url)
-    for handle, user in (("s", "u"), ("nobody's", None)):
-        store.create(handle, record(user_id=user), now=NOW)
-    server.call("CONFIG", "SET", "maxmemory", 1)
-    for handle in ("s", "nobody's"):
-        for passed in (10, 90):
-            found = store.load(handle, now=NOW + passed, touch_after=0)
-            assert found.expires_at == NOW + 100
-    for call in (
-        lambda: store.create("t", record(user_id="u"), now=NOW),
-        lambda: store.touch("s", ttl=5, now=NOW),
-        lambda: store.replace("nobody's", record(version=found.version), now=NOW),
-    ):
-        with pytest.raises(WriteRefused, match="out of memory: raise its maxmemory"):
-            call()
-    assert store.delete("s", now=NOW) is True
-
-
-def test_a_replica_is_read_and_not_written(start_server, opened):
-    server = start_server(servers.Redis)
-    store = opened(server.url)
-    store.create("s", record(), now=NOW)
-    server.call("REPLICAOF", "127.0.0.1", 1)
-    assert store.load("s", now=NOW + 10, touch_after=0).expires_at == NOW + 100
-    for call in (
-        lambda: store.delete("s", now=NOW),
-        lambda: store.create("t", record(), now=NOW),
-    ):
-        with pytest.raises(WriteRefused, match="is a read-only replica: name the master"):
-            call()
-    server.call("REPLICAOF", "NO", "ONE")
-    assert store.delete("s", now=NOW) is True
-
-
-def test_what_is_refused_says_what_to_do(start_server, opened):
-    server = start_server(servers.Redis, "--maxclients", "5")
-    server.call("CONFIG", "SET", "requirepass", "hush-hush")
-    place = f"127.0.0.1:{server.port}"
-    with redis.Redis(port=server.port, password="hush-hush") as client:
-        client.acl_setuser("poor", enabled=True, passwords=["+poor-pw"], commands=["+get"], keys=["nothing"])
-        urls = {
-            f"redis://{place}": "asks for a password",
-            f"redis://me:wrong-pw@{place}": "refused the user or the password",
-            f"redis://:wrong-pw@{place}": "refused the user or the password",
-            f"redis://poor:poor-pw@{place}": "forbids a command or a key",
-            f"redis://:hush-hush@{place}/99": "has no database of this number",
-        }
-        for url, words in urls.items():
-            with pytest.raises(StoreError, match=words) as caught:
-                opened(url).load("the-handle", now=NOW, touch_after=0)
-            shown = f"{caught.value}"
-            assert shown.startswith(f"redis://{place}")
-            assert not re.search("pw|hush|the-handle", shown)
-        with ExitStack() as stack:
-            for _ in range(8):
-                stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            time.sleep(0.05)
-            with pytest.raises(StoreError, match="takes no more connections"):
-                opened(f"redis://:hush-hush@{place}").load("s", now=NOW, touch_after=0)
-
-
-def test_a_server_that_has_lost_its_replicas_says_so(start_server, opened):
-    server = start_server(servers.Redis)
-    server.call("CONFIG", "SET", "min-replicas-to-write", 1)
-    with pytest.raises(WriteRefused, match=r"has too few replicas.*min-replicas-to-write \(NOREPLICAS "):
-        opened(server.url).create("s", record(), now=NOW)
-
 
 # URLs
 

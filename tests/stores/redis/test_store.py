@@ -294,23 +294,3 @@ def test_a_user_whose_name_is_empty_is_a_user(opened, redis_cluster, place):
     assert store.load("s", now=NOW + 190, touch_after=0) is not None
     assert [handle for handle, _ in store.find_user("", now=NOW + 190).records] == ["s"]
     assert store.delete_user("", now=NOW + 190).handles == ["s"]
-
-
-def test_a_thousand_sessions_of_a_user_are_deleted_in_one_step(opened, client, prefix):
-    store = opened()
-    for number in range(1000):
-        store.create(f"s{number}", record(user_id="u"), now=NOW)
-    with watched(client, prefix) as commands:
-        assert len(store.delete_user("u", now=NOW).handles) == 1000
-    assert len(commands) <= 2
-
-
-def test_more_sessions_than_lua_unpacks_can_be_deleted_in_one_step(opened, client, prefix):
-    store = opened()
-    store.create("s", record(user_id="u"), now=NOW)
-    value = client.get(f"{prefix}s")
-    handles = [f"copy{number}" for number in range(12_000)]
-    client.mset({f"{prefix}{handle}": value for handle in handles})
-    client.zadd(f"{prefix[:-1]}-user:u", dict.fromkeys(handles, NOW * 2000))
-    assert len(store.delete_user("u", now=NOW, limit=20_000).handles) == 12_001
-    assert list(store.scan(now=NOW)) == []

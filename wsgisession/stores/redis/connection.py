@@ -126,6 +126,10 @@ class Connection:
             protocolError=exceptions.InvalidResponse, replyError=_answer, notEnoughData=_NOTHING_YET
         )
 
+    def __del__(self) -> None:
+        if hasattr(self, "_sock"):  # nobody closed the store; in a forked process, only the descriptor is closed
+            self.close()
+
     def exchange(self, command: Command, deadline: float) -> Any:
         """Send a command, and return the reply.
 

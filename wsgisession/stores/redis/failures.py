@@ -35,7 +35,7 @@ _CAUSES = (
         "the server",
     ),
     (
-        "NOPERM|No permissions",
+        "NOPERM|(?i:no permissions)|ACL failure",
         "forbids a command or a key to the store's user: extend the user's ACL, as docs/stores.md shows",
     ),
     ("unknown command", "does not know a command: run Redis 6.2 or later, or Valkey"),
@@ -46,7 +46,7 @@ _CAUSES = (
     ),
     ("DB index is out of range", "has no database of this number: correct that in the store's URL"),
     ("No Sentinel knows", "has no master by the name of its service: correct that in the store's URL"),
-    ("CLUSTER.*cluster support disabled", "is not a cluster: write redis:// in the store's URL"),
+    ("cluster support disabled", "is not a cluster: write redis:// in the store's URL"),
 )
 
 

@@ -155,7 +155,7 @@ class _Once:
             if self._lost is not None and not self._repeat:  # was it the first attempt that did it?
                 raise self._lost
             return None
-        if self._replicas:
+        if self._replicas and (not isinstance(reply, list) or reply[0]):  # a list begins with what was deleted
             self._confirm(connection, reply)
         return reply
 

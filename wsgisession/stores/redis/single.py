@@ -11,7 +11,9 @@ from .scripts import CREATE, DELETE, DELETE_USER, FIND_USER, REPLACE, RESTART
 from .server import Client, NotConfirmedError
 
 _DIGITS = b"%013d"  # of a time in milliseconds
-_BYTES = 4_000_000  # what a page of a user's sessions may contain, besides its last record
+# What one script does at most: the server answers nobody else in the meantime.
+_MOST = 250
+_BYTES = 1_000_000
 
 
 class OnOneServer:
@@ -52,7 +54,7 @@ class OnOneServer:
     def find_user(self, user: bytes, time: int, after: Any, limit: int, deadline: float) -> Page:
         """Return a page of a user's records."""
         score, handle = after or (b"", b"")
-        arguments = (_DIGITS % time, self._prefix, user, score, handle, limit, _BYTES)
+        arguments = (_DIGITS % time, self._prefix, user, score, handle, min(limit, _MOST), _BYTES)
         found, position = self._evaluate(FIND_USER, self._sets + user, arguments, deadline)
         pairs = zip(found[::2], found[1::2], strict=True)
         records = [(name.decode(), record) for name, value in pairs if (record := layout.unpacked(value))]
@@ -61,7 +63,7 @@ class OnOneServer:
     def delete_user(self, user: bytes, time: int, keep: str, after: Any, limit: int, deadline: float) -> Deleted:
         """Delete some of a user's records."""
         score, handle = after or (b"", b"")
-        arguments = (_DIGITS % time, self._prefix, user, score, handle, limit, keep)
+        arguments = (_DIGITS % time, self._prefix, user, score, handle, min(limit, _MOST), keep)
         key = self._sets + user
         try:
             reply = self._client().evaluate(DELETE_USER, key, arguments, deadline, replicas=self._replicas)
