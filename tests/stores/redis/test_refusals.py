@@ -14,6 +14,7 @@ import redis
 
 from tests import servers
 from tests.redis_tools import NOW, record
+from tests.visits import Browser
 from wsgisession import SessionManager
 from wsgisession.errors import StoreError
 from wsgisession.stores.base import Unconfirmed, WriteRefused
@@ -61,22 +62,19 @@ def test_reads_go_on_while_the_server_refuses_to_write(start_server, caplog, ref
     manager = SessionManager(
         secret="a secret that is long enough", store=server.url, format=format_, clock=lambda: now[0], touch_after=0
     )
-    session = manager.open("", {})
-    session.update(user_id=7)
-    cookie = manager.commit(session).set_cookie.partition(";")[0]
+    browser = Browser(manager)
+    browser.put(user_id=7)
     refuse(server)
     for _ in range(5):
         now[0] += 1
-        session = manager.open(cookie, {})
-        assert session["user_id"] == 7
-        manager.commit(session)
+        with browser.request() as session:
+            assert session["user_id"] == 7
     told = [each.getMessage() for each in caplog.records if "not restarted" in each.getMessage()]
     assert len(told) == 1
     assert words in told[0]
-    session["n"] = 1
     code = next(name for name, (each, _) in REFUSALS.items() if each is refuse)
     with pytest.raises(WriteRefused, match=rf"{re.escape(words)}.*\({code} ") as caught:
-        manager.commit(session)
+        browser.put(n=1)
     assert isinstance(caught.value.__cause__, redis.ResponseError)
     manager.close()
 
@@ -213,6 +211,7 @@ def everything(store, client, prefix):
     """Do everything that needs a right of its own."""
     for key in client.scan_iter(f"{prefix[:-1]}*"):
         client.delete(key)
+    client.script_flush()
     made = [store.create(handle, record(user_id="u"), now=NOW) for handle in ("one", "two")]
     store.load("one", now=NOW, touch_after=0)
     store.find_user("u", now=NOW, limit=1)
