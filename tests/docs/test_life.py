@@ -51,6 +51,7 @@ ROWS: dict[str, tuple[Callable[[Site], Browser], Callable[[Any], Any]]] = {
     "calls `logout` or `destroy`": (a_visitor_with_a_session, lambda session: session.logout()),
     "changes a session that another request ends in the meantime": (a_visitor_with_a_session, change),
     "reads a session whose record was deleted": (a_visitor_without_a_record, read),
+    "reads the session, and the cookie is forged": (lambda site: site.browser("forged"), read),
     "writes to the session, and the cookie is forged": (
         lambda site: site.browser("forged"),
         lambda session: session.update(a=1),

@@ -131,3 +131,9 @@ def test_security_28_the_guide_has_the_limits_of_the_standards(level, idle, abso
     (row,) = re.findall(rf"^\| NIST SP 800-63B-4, {level} \|(.*)$", text_of("timeouts.md"), re.MULTILINE)
     assert idle in row
     assert absolute in row
+
+
+def test_the_map_of_the_code_names_files_that_exist():
+    named = re.findall(r"`((?:wsgisession|tests|docs|demo_flask|benchmarks)/[\w./]+)`", text_of("CONTRIBUTING.md"))
+    assert len(named) > 25
+    assert [path for path in named if not (ROOT / path).exists()] == []
