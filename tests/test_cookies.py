@@ -352,3 +352,21 @@ def test_the_cookie_that_expires_another_has_all_of_its_attributes(options, secu
     assert pair == "sid="
     assert expired == {**sent, **ends}
     assert ("partitioned" in sent) is options.partitioned
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"path": "shop"}, "the cookie's path must start with \"/\", not 'shop'"),
+        ({"domain": "https://example.com"}, "the cookie's domain must be a host name .* not 'https://example.com'"),
+        ({"max_age": "3600"}, "the cookie's max_age must be seconds, a timedelta, or None, not '3600'"),
+        ({"max_age": 35_000_000}, "the cookie's max_age must be .* at most 400 days .* not 3.5e\\+07 seconds"),
+        ({"same_site": "Laxx"}, "the cookie's same_site must be .* not 'Laxx'"),
+        ({"secure": "yes"}, "the cookie's secure must be .* not 'yes'"),
+        ({"http_only": "no"}, "the cookie's http_only must be True or False, not 'no'"),
+        ({"partitioned": 1}, "the cookie's partitioned must be True or False, not 1"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_value(options, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        CookieOptions(**options)

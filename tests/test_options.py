@@ -169,3 +169,17 @@ def test_a_limit_of_one_is_a_limit(option):
 
 def test_nothing_connects_at_start():
     SessionManager(secret=SECRET, store="redis://localhost:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"on_conflict": "mereg"}, "on_conflict must be one of .*, not 'mereg'; did you mean 'merge'?"),
+        ({"on_store_error": "Unavailable"}, "not 'Unavailable'; did you mean 'unavailable'?"),
+        ({"idle_timeout": "15 min"}, "idle_timeout must be seconds or a timedelta, not '15 min'"),
+        ({"on_event": "log"}, "on_event must be callable, or a list of callables, not 'log'"),
+    ],
+)
+def test_a_wrong_value_is_quoted_and_the_intended_one_suggested(options, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        SessionManager(secret=SECRET, **options)

@@ -1,4 +1,4 @@
-"""Every option of `SessionManager` once: its type, its default, and the check that it can be right."""
+"""Every option of `SessionManager` once: its type, its default, and its check."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     options = {**DEFAULTS, **given}
     for name, known in _CHOICES.items():
         if options[name] not in known:
-            raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {options[name]!r}")
+            raise ConfigurationError(choice(name, options[name], known))
     for name in _FLAGS:
         if not isinstance(options[name], bool):
             raise ConfigurationError(f"{name} must be True or False, not {options[name]!r}")
@@ -149,6 +149,13 @@ def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+def choice(name: str, value: object, known: Iterable[str]) -> str:
+    """Return the sentence for a value that is not one of the known, with the intended one if it can be guessed."""
+    alike = get_close_matches(str(value).lower(), known, n=1, cutoff=0.6)
+    hint = f"; did you mean {alike[0]!r}?" if alike else ""
+    return f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}{hint}"
+
+
 def unknown_option(name: str, where: str, known: Iterable[str]) -> str:
     """Return the sentence for an option that does not exist, with the intended one if it can be guessed."""
     names = sorted(known)
@@ -160,7 +167,7 @@ def unknown_option(name: str, where: str, known: Iterable[str]) -> str:
 def services_from(given: Mapping[str, Any]) -> Services:
     """Return what the sessions of a manager work with.
 
-    :raises ConfigurationError: for an option that cannot be right, with the fix.
+    :raises ConfigurationError: for an invalid option, with the fix.
     :raises TypeError: for an unknown option.
     """
     options = with_defaults(given)
@@ -270,7 +277,7 @@ def listeners_of(on_event: object) -> tuple[Listener, ...]:
         return ()
     listeners = tuple(on_event) if isinstance(on_event, (list, tuple)) else (on_event,)
     if not listeners or not all(map(callable, listeners)):
-        raise ConfigurationError("on_event must be callable, or a list of callables")
+        raise ConfigurationError(f"on_event must be callable, or a list of callables, not {on_event!r:.60}")
     return listeners
 
 
@@ -325,7 +332,9 @@ def _native_codec(encryption_key: Any, *, max_size: int) -> Codec:
     try:
         from ._core.encryption import EncryptedCodec, parse_keys  # only apps that encrypt need the package
     except ModuleNotFoundError as error:
-        raise ConfigurationError("encryption_key needs cryptography: pip install 'wsgisession[encryption]'") from error
+        raise ConfigurationError(
+            "encryption_key needs the package 'cryptography': pip install 'cryptography>=42'"
+        ) from error
     return EncryptedCodec(parse_keys(encryption_key), max_size=max_size)
 
 

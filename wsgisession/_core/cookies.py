@@ -1,4 +1,4 @@
-"""`CookieOptions`, finding our values in a Cookie header, writing Set-Cookie (werkzeug)."""
+"""`CookieOptions`, the values of our cookie in a Cookie header, and Set-Cookie as werkzeug writes it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ SameSite = Literal["Lax", "Strict", "None"]
 
 @dataclass(frozen=True)
 class CookieOptions:
-    """How the session cookie is sent. Its value never says more than a signed ID.
+    """How the session cookie is sent. Its value is only a signed ID.
 
-    :param max_age: seconds or a timedelta until the browser drops it; None for a cookie that ends with the browser.
-        At most 400 days.
+    :param max_age: seconds or a timedelta until the browser drops the cookie, at most 400 days; None for a cookie that
+        ends when the browser is closed.
     :param path: the URL path that the cookie covers; a request outside it has no session (RFC 6265bis section 5.1.4).
-    :param domain: the domain, with its subdomains, that gets the cookie; None for this host alone.
-    :param http_only: hide the cookie from JavaScript.
-    :param same_site: ``"Lax"``, ``"Strict"`` or ``"None"``.
-    :param secure: True, False, or ``"auto"``: Secure, except on plain http to a loopback host.
+    :param domain: the domain that gets the cookie, with its subdomains; None for only this host.
+    :param http_only: hides the cookie from JavaScript.
+    :param same_site: ``"Lax"``, ``"Strict"``, or ``"None"``.
+    :param secure: True, False, or ``"auto"``: Secure, except on plain http to this machine.
     :param partitioned: a separate cookie under each top-level site (CHIPS).
-    :raises ConfigurationError: for what a browser would refuse or cut.
+    :raises ConfigurationError: for a cookie that a browser would refuse or shorten.
     """
 
     max_age: float | timedelta | None = None
@@ -58,12 +58,13 @@ class CookieOptions:
         self._check_flags()
         _check_attribute("path", self.path)
         if not self.path.startswith("/"):
-            raise ConfigurationError(f'the cookie path {self.path!r} must start with "/"')
+            raise ConfigurationError(f'the cookie\'s path must start with "/", not {self.path!r}')
         if self.domain is not None:
             _check_attribute("domain", self.domain)
             if not _DOMAIN.fullmatch(self.domain):
                 raise ConfigurationError(
-                    f"the cookie domain {self.domain!r} is no bare host name; give None for this host alone"
+                    f"the cookie's domain must be a host name such as 'example.com', not {self.domain!r}; leave it out"
+                    " for only this host"
                 )
 
     def _check_max_age(self) -> None:
@@ -71,25 +72,32 @@ class CookieOptions:
         if age is None:
             return
         if isinstance(age, bool) or not isinstance(age, (int, float)):
-            raise ConfigurationError("the cookie's max_age must be seconds, a timedelta or None")
+            raise ConfigurationError(f"the cookie's max_age must be seconds, a timedelta, or None, not {age!r}")
         if not 0 < age <= LONGEST_LIFETIME:
-            raise ConfigurationError("the cookie's max_age must be more than 0 and at most 400 days (34560000 seconds)")
+            raise ConfigurationError(
+                f"the cookie's max_age must be more than 0 and at most 400 days (34560000 seconds), not {age:g} seconds"
+            )
 
     def _check_same_site(self) -> None:
         known = {"lax": "Lax", "strict": "Strict", "none": "None"}
         if not isinstance(self.same_site, str) or self.same_site.lower() not in known:
-            raise ConfigurationError('the cookie\'s same_site must be "Lax", "Strict" or "None"')
+            raise ConfigurationError(
+                f'the cookie\'s same_site must be "Lax", "Strict", or "None" as text, not {self.same_site!r}'
+            )
         object.__setattr__(self, "same_site", known[self.same_site.lower()])
 
     def _check_flags(self) -> None:
         if self.secure != "auto" and not isinstance(self.secure, bool):
-            raise ConfigurationError('the cookie\'s secure must be True, False or "auto"')
-        if not isinstance(self.http_only, bool) or not isinstance(self.partitioned, bool):
-            raise ConfigurationError("the cookie's http_only and partitioned must be True or False")
+            raise ConfigurationError(f'the cookie\'s secure must be True, False, or "auto", not {self.secure!r}')
+        for name in ("http_only", "partitioned"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ConfigurationError(f"the cookie's {name} must be True or False, not {value!r}")
         if self.secure is False and self.same_site == "None":
-            raise ConfigurationError("browsers refuse SameSite=None without Secure; leave secure out or set it to True")
+            raise ConfigurationError("browsers refuse SameSite=None without Secure; leave secure=False out")
         if self.secure is False and self.partitioned:
-            raise ConfigurationError("browsers refuse Partitioned without Secure; leave secure out or set it to True")
+            raise ConfigurationError(
+                "browsers refuse Partitioned without Secure; leave secure=False out, or partitioned=True"
+            )
 
     @property
     def seconds(self) -> float | None:
@@ -97,7 +105,7 @@ class CookieOptions:
         return None if self.max_age is None else float(self.max_age)  # type: ignore[arg-type]
 
     def with_own(self, own: dict[str, Any] | None) -> CookieOptions:
-        """Return the settings of a session: these, and its own as far as the two go together.
+        """Return the settings of a session: these, with its own on top if they are compatible.
 
         :param own: by name; ``lifetime`` is a ``max_age`` that the framework chose.
         """
@@ -108,7 +116,7 @@ class CookieOptions:
             values["max_age"] = own["lifetime"]
         try:
             return replace(self, **values)
-        except ConfigurationError:  # the operator has changed the others since, which is no visitor's mistake
+        except ConfigurationError:  # the operator has changed the others since then; the visitor cannot help it
             return self
 
     def check_name(self, name: str) -> None:
@@ -117,15 +125,22 @@ class CookieOptions:
         :raises ConfigurationError: RFC 6265bis sections 4.1.3 and 5.6, prefixes compared without case.
         """
         if not isinstance(name, str) or not _TOKEN.fullmatch(name) or len(name) > _LONGEST_NAME:
-            raise ConfigurationError(f"the cookie name {name!r} is not a token of RFC 9110 section 5.6.2")
+            raise ConfigurationError(
+                f"the cookie's name must be a token of RFC 9110 (letters, digits, and !#$%&'*+-.^_`|~), at most"
+                f" {_LONGEST_NAME} characters long, not {name!r:.60}"
+            )
         lower = name.lower()
         host, http = lower.startswith("__host-"), lower.startswith(("__http-", "__host-http-"))
         if lower.startswith(_PREFIXES) and self.secure is False:
-            raise ConfigurationError(f"browsers refuse {name} without Secure; leave secure out or set it to True")
+            raise ConfigurationError(f"browsers refuse a cookie named {name} without Secure; leave secure=False out")
         if host and (self.domain is not None or self.path != "/"):
-            raise ConfigurationError(f'browsers refuse {name} with a domain or a path other than "/"; leave both out')
+            raise ConfigurationError(
+                f'browsers refuse a cookie named {name} with a domain or a path other than "/"; leave both out'
+            )
         if http and not self.http_only:
-            raise ConfigurationError(f"browsers refuse {name} without HttpOnly; leave http_only out")
+            raise ConfigurationError(
+                f"browsers refuse a cookie named {name} without HttpOnly; leave http_only=False out"
+            )
 
     def is_secure(self, name: str, *, plain_loopback: bool) -> bool:
         """Tell whether the cookie is sent with Secure.
@@ -149,7 +164,8 @@ _NAMES = tuple(field.name for field in fields(CookieOptions))
 def _check_attribute(what: str, value: str) -> None:
     if not isinstance(value, str) or not _ATTRIBUTE.fullmatch(value) or len(value) > _LONGEST_ATTRIBUTE:
         raise ConfigurationError(
-            f"the cookie {what} must be at most {_LONGEST_ATTRIBUTE} printable ASCII characters without a semicolon"
+            f"the cookie's {what} must be at most {_LONGEST_ATTRIBUTE} printable ASCII characters without a semicolon,"
+            f" not {value!r:.60}"
         )
 
 
@@ -164,7 +180,7 @@ def cookie_finder(name: str) -> CookieFinder:
     pattern = re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=[ \t]*([^;]*)")
 
     def find(header: str) -> Iterator[str]:
-        if name not in header or len(header) > LONGEST_HEADER:  # which settles most requests without a closer look
+        if name not in header or len(header) > LONGEST_HEADER:  # quick, and true of most requests
             return iter(())
         return map(_trimmed, pattern.findall(header))
 

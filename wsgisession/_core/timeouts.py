@@ -13,7 +13,7 @@ DAY = 86_400.0
 
 
 class Default(float):
-    """A number of seconds that nobody has set: what is only the default of one format need not be that of another."""
+    """A number of seconds that was not set: the default of one format is not always the default of another."""
 
 
 THIRTY_DAYS = Default(30 * DAY)
@@ -26,12 +26,12 @@ _THE_END = 253_402_300_799.0  # of the year 9999, in seconds: the last that a da
 class Timeouts:
     """The timeouts of a manager.
 
-    :param idle: the idle timeout that the operator set, or None where it follows the cookie's ``max_age``.
+    :param idle: the idle timeout that the operator set, or None if it follows the cookie's ``max_age``.
     :param absolute: the absolute timeout, or None for no limit.
-    :param default: the idle timeout of a session without cookie settings of its own.
+    :param default: the idle timeout of a session without its own cookie settings.
     :param touch_after: the fraction of the idle timeout that may pass before a read restarts it.
     :param renewal: how long an ID is used before it is renewed, or None for never.
-    :param grace: how long the old ID is answered after its renewal.
+    :param grace: how long the old ID works after its renewal.
     :param unlimited: the idle timeout of a session whose cookie has no ``max_age``.
     :param is_flexible: whether a session with a longer ``max_age`` lasts that long, because nobody set the absolute
         timeout.
@@ -109,14 +109,14 @@ class Timeouts:
 
 
 def as_datetime(seconds: float) -> datetime:
-    """Return the aware datetime of seconds since the epoch; what is beyond the year 9999 is its end."""
+    """Return the aware datetime of seconds since the epoch, at most the end of the year 9999."""
     return datetime.fromtimestamp(min(seconds, _THE_END), timezone.utc)
 
 
 def _seconds(name: str, value: Duration) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
-        raise ConfigurationError(f"{name} must be seconds or a timedelta")
+        raise ConfigurationError(f"{name} must be seconds or a timedelta, not {value!r}")
     return float(seconds)
 
 

@@ -32,7 +32,7 @@ class SessionMiddleware:
     client never sees success for a session that was not stored.
 
     :param manager: a `SessionManager`; if omitted, one is made of the options.
-    :raises ConfigurationError: for an option that cannot be right.
+    :raises ConfigurationError: for an invalid option.
     :raises TypeError: for an option that does not exist, suggesting the intended one.
     """
 
