@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tests.same import same
 from tests.texts import merged
-from wsgisession._core.codec import Codec
+from wsgisession._core.codec import NativeCodec
 from wsgisession._core.content import containers
 from wsgisession._core.merge import adopt
 
-CODEC = Codec(max_size=1 << 20)
+CODEC = NativeCodec(max_size=1 << 20)
 
 
 def merge(base, mine, theirs):

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tests.texts import data_of, dumped, texts_of
 from tests.values import mappings
-from wsgisession._core.codec import Codec
+from wsgisession._core.codec import NativeCodec
 from wsgisession._core.content import Content, Renewed
 from wsgisession._core.encryption import EncryptedCodec
 from wsgisession.errors import SerializationError
 
-CODEC = Codec(max_size=1 << 20)
+CODEC = NativeCodec(max_size=1 << 20)
 HANDLE = "1handle"
 
 contents = st.builds(
@@ -122,9 +122,9 @@ def test_a_session_may_be_as_large_as_max_size_and_no_larger():
     """SECURITY 52: the limit counts the packed record."""
     content = Content(texts_of(CODEC, {"a": "x" * 100}), 1.0)
     size = len(CODEC.pack(content, handle=HANDLE))
-    assert len(Codec(max_size=size).pack(content, handle=HANDLE)) == size
+    assert len(NativeCodec(max_size=size).pack(content, handle=HANDLE)) == size
     with pytest.raises(SerializationError, match=f"{size} bytes, and max_size is {size - 1}"):
-        Codec(max_size=size - 1).pack(content, handle=HANDLE)
+        NativeCodec(max_size=size - 1).pack(content, handle=HANDLE)
 
 
 def test_an_encrypted_record_of_which_one_bit_is_another_is_the_same_or_no_record():

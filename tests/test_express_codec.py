@@ -178,7 +178,7 @@ def test_what_stood_in_the_cookie_stays():
 def test_any_lifetime_can_be_read_and_written(age):
     made = codec()
     packed = json.dumps({"cookie": {"originalMaxAge": age}}).encode()
-    assert made.glance(packed)[0] > 0
+    assert made.glance(packed, [])[0] > 0
     assert json.loads(made.pack(made.unpack(packed, handle="one"), handle="one"))["cookie"]["originalMaxAge"] == age
 
 
@@ -188,7 +188,7 @@ def test_any_lifetime_can_be_read_and_written(age):
 def test_what_is_no_session_of_express_is_none(packed):
     with pytest.raises(SerializationError):
         codec().unpack(packed, handle="one")
-    assert codec().glance(packed)[0] is None
+    assert codec().glance(packed, [])[0] is None
 
 
 def test_a_session_that_is_too_large_is_refused():

@@ -17,14 +17,14 @@ from markupsafe import Markup
 
 from tests.same import same
 from tests.values import hashable, keys, mappings, plain, scalar_keys, values
-from wsgisession._core.codec import Codec
+from wsgisession._core.codec import NativeCodec
 from wsgisession._core.cookies import CookieOptions
 from wsgisession._core.plain import plain_kinds
 from wsgisession.errors import SerializationError
 from wsgisession.express.codec import ExpressCodec
 
-NATIVE = Codec(max_size=1 << 20)
-DJANGO = Codec(max_size=1 << 20, text_keys=True)
+NATIVE = NativeCodec(max_size=1 << 20)
+DJANGO = NativeCodec(max_size=1 << 20, text_keys=True)
 EXPRESS = ExpressCodec(max_size=1 << 20, options=CookieOptions(), dates=False, clock=lambda: 1e9)
 
 every_format = pytest.mark.parametrize("format", [NATIVE, DJANGO, EXPRESS], ids=["native", "django", "express"])
@@ -185,6 +185,16 @@ def test_a_number_that_python_cannot_hold_does_not_make_a_record_unreadable(form
     found = format.decode(text)
     assert isinstance(found, float | int | list | dict)
     format.same(text, b"1")
+
+
+def _called_from_deep_inside(function, levels):
+    return function() if levels == 0 else _called_from_deep_inside(function, levels - 1)
+
+
+@every_format
+def test_a_value_that_was_split_can_be_read_however_deep_the_app_s_own_calls_are(format):
+    (text,) = format.split(b'{"a":%b%b}' % (b"[" * 500, b"]" * 500)).values()
+    assert len(_called_from_deep_inside(lambda: format.decode(text), 600)) == 1
 
 
 @pytest.mark.parametrize("string", ["\ud800", "a\udfff", "\ud83d \ude00", "~\ud800"])

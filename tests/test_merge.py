@@ -11,12 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.same import same
-from wsgisession._core.codec import Codec
+from wsgisession._core.codec import NativeCodec
 from wsgisession._core.cookies import CookieOptions
 from wsgisession._core.merge import additions, merge_texts
 from wsgisession.express.codec import ExpressCodec
 
-NATIVE = Codec(max_size=1 << 20)
+NATIVE = NativeCodec(max_size=1 << 20)
 EXPRESS = ExpressCodec(max_size=1 << 20, options=CookieOptions(), dates=False, clock=lambda: 1e9)
 
 every_format = pytest.mark.parametrize("format", [NATIVE, EXPRESS], ids=["native", "express"])

@@ -11,7 +11,7 @@ from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ._core.binding import DevicePolicy
-from ._core.codec import Codec
+from ._core.codec import Codec, NativeCodec
 from ._core.cookies import CookieOptions, cookie_finder
 from ._core.events import Events, Listener
 from ._core.ids import CURE, IDSigner, parse_secrets
@@ -319,7 +319,7 @@ def _codec_and_store(
     codec = ExpressCodec(max_size=options["max_size"], options=cookie, dates=dates, clock=options["clock"])
 
     def glance(packed: bytes) -> tuple[float, str | None]:
-        max_age, data = codec.glance(packed)
+        max_age, data = codec.glance(packed, keys)
         user = next((data[key] for key in keys if is_user(data.get(key))), None)
         return timeouts.ttl(max_age), _indexed_text(user)
 
@@ -328,7 +328,7 @@ def _codec_and_store(
 
 def _native_codec(encryption_key: Any, *, max_size: int) -> Codec:
     if encryption_key is None:
-        return Codec(max_size=max_size)
+        return NativeCodec(max_size=max_size)
     try:
         from ._core.encryption import EncryptedCodec, parse_keys  # only apps that encrypt need the package
     except ModuleNotFoundError as error:

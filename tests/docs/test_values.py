@@ -25,7 +25,7 @@ from tests.django_project import set_up
 from tests.docs.pages import blocks, names, rows
 from tests.same import same
 from wsgisession import SerializationError
-from wsgisession._core.codec import Codec
+from wsgisession._core.codec import NativeCodec
 from wsgisession._core.cookies import CookieOptions
 from wsgisession.express.codec import ExpressCodec
 
@@ -80,7 +80,7 @@ WORDS: dict[str, Any] = {
 """What the expressions in the tables mean."""
 
 FORMATS = {
-    "native": Codec(max_size=1 << 20),
+    "native": NativeCodec(max_size=1 << 20),
     "express": ExpressCodec(max_size=1 << 20, options=CookieOptions(), dates=False, clock=lambda: 1e9),
 }
 

@@ -13,7 +13,7 @@ import redis
 
 from tests.express.peer import Browser, Express, Node, Ours, parsed, together, where
 from wsgisession import SessionGone
-from wsgisession._core.codec import Codec
+from wsgisession._core.codec import NativeCodec
 from wsgisession._core.content import Content
 from wsgisession.stores import Record, open_store
 
@@ -270,7 +270,7 @@ def test_no_repr_and_no_log_shows_the_id(both, caplog):
 
 def test_a_record_of_the_native_format_is_no_session_here(both):
     ours, native = both.ours(), open_store(both.url)
-    packed = Codec(max_size=1000).pack(Content(b"{}", time.time()), handle="one")
+    packed = NativeCodec(max_size=1000).pack(Content({}, time.time()), handle="one")
     assert native.create("one", Record(packed, 60.0, "ann"), now=time.time())
     native.close()
     assert ours.manager.load("one") is None

@@ -8,7 +8,7 @@ import msgspec
 
 from ..errors import SerializationError
 from .content import Content, Renewed
-from .format import UNREADABLE, NativeFormat
+from .format import UNREADABLE, Format, NativeFormat
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,10 +39,47 @@ _NOTHING_MORE = (None,) * len(_More.__struct_fields__)
 _decode_envelope = msgspec.json.Decoder(_Envelope | Renewed).decode
 
 
-class Codec(NativeFormat):
-    """The native format.
+class Codec(Format):
+    """What packs a record's content into bytes, in one format.
 
-    :param max_size: the most bytes a packed record may have, before encryption.
+    :param max_size: the most bytes that a packed record may have.
+    """
+
+    def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
+        """Return what the store keeps under the handle.
+
+        :raises SerializationError: if it is larger than ``max_size``.
+        """
+        raise NotImplementedError
+
+    def unpack(self, packed: bytes, *, handle: str) -> Content | Renewed:
+        """Return the content of what the store kept under the handle.
+
+        :raises SerializationError: for anything that `pack` did not write: truncated, foreign, or of a later format.
+        """
+        raise NotImplementedError
+
+    def is_dated(self, content: Content) -> bool:
+        """Tell whether the record says when the session began."""
+        return True
+
+    def index_texts(self, user: str) -> list[str]:
+        """Return the texts under which the user may be in the store's index, the one to write first."""
+        return [user]
+
+    def _checked(self, packed: bytes) -> bytes:
+        if len(packed) > self._max_size:
+            raise SerializationError(
+                f"the session is too large: {len(packed)} bytes, and max_size is {self._max_size};"
+                " keep the data elsewhere and its key in the session"
+            )
+        return packed
+
+
+class NativeCodec(NativeFormat, Codec):
+    """The native format, in which a record is ``["ws1", created_at, more, data]``.
+
+    :param max_size: the most bytes that a packed record may have, before encryption.
     """
 
     def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
@@ -58,14 +95,6 @@ class Codec(NativeFormat):
         )
         head = b"null" if more == _NOTHING_MORE else _encode(_More(*more))
         return self._checked(b'["ws1",%b,%b,%b]' % (_encode(content.created_at), head, self.join(content.texts)))
-
-    def _checked(self, packed: bytes) -> bytes:
-        if len(packed) > self._max_size:
-            raise SerializationError(
-                f"the session is too large: {len(packed)} bytes, and max_size is {self._max_size};"
-                " keep the data elsewhere and its key in the session"
-            )
-        return packed
 
     def unpack(self, packed: bytes, *, handle: str) -> Content | Renewed:
         """Return the content of what the store kept under the handle.
@@ -92,11 +121,3 @@ class Codec(NativeFormat):
             more.presented,
             more.device,
         )
-
-    def is_dated(self, content: Content) -> bool:
-        """Tell whether the record says when the session began."""
-        return True
-
-    def index_texts(self, user: str) -> list[str]:
-        """Return the texts under which the user may be in the store's index, the one to write first."""
-        return [user]

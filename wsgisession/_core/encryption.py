@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import ConfigurationError, SerializationError
-from .codec import Codec
+from .codec import NativeCodec
 from .content import Content, Renewed
 
 _MARK = b'"ws1-aesgcm:'
@@ -21,7 +21,7 @@ _KEY_BYTES = 32
 _CURE = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
-class EncryptedCodec(Codec):
+class EncryptedCodec(NativeCodec):
     """The native format inside AES-256-GCM (NIST SP 800-38D), as JSON text.
 
     Each record has a key of its own, made of the manager's key and the handle: a record moved under another handle

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -283,6 +284,14 @@ def read_json(text: bytes) -> Any:
         return decode_json(text)
     except msgspec.MsgspecError:  # a number that no float or int can hold, or a lone surrogate of JavaScript's
         return json.loads(text, parse_int=_int, parse_constant=_refuse)
+    except RecursionError:
+        return _read_on_a_fresh_stack(text)
+
+
+def _read_on_a_fresh_stack(text: bytes) -> Any:
+    """Return the value of a text that is nested so deeply that the app's own calls leave too little of the stack."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(decode_json, text).result()
 
 
 def sorted_json(value: Any) -> bytes:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
 from .._core.codec import Codec
 from .._core.content import Content, Renewed, Texts
 from .._core.cookies import CookieOptions
-from .._core.format import Format, sorted_json
+from .._core.format import read_json, sorted_json
 from .._core.forms import Key
 from .._core.plain import numbers
 from ..errors import SerializationError
@@ -57,11 +57,9 @@ CLIENT = "_wsgisession_client"
 """The key of the IP address and the user agent, for ``track_client``."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _encode = msgspec.json.Encoder().encode
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode = msgspec.json.Decoder().decode
 
 
 class ExpressContent(Content, frozen=True):
@@ -97,8 +95,6 @@ class ExpressCodec(Codec):
             )
         return super().encode(key, value)
 
-    decode, has_tags, name_of, key_of = Format.decode, Format.has_tags, Format.name_of, Format.key_of
-
     def split(self, text: bytes) -> Texts:
         """Return the text of each value of a JSON object.
 
@@ -111,7 +107,7 @@ class ExpressCodec(Codec):
         except UnicodeDecodeError as error:
             raise SerializationError("the record's data cannot be read") from error
         except (msgspec.MsgspecError, RecursionError):  # perhaps for a lone surrogate of JavaScript's
-            found = {name: self.written(value) for name, value in self.parse(text).items()}
+            found = {name: self.written(value) for name, value in _parsed(text).items()}
         return found
 
     def members(self, text: bytes) -> dict[Key, bytes] | None:
@@ -140,19 +136,6 @@ class ExpressCodec(Codec):
         return all(-SAFE <= one <= SAFE for one in ints) and all(
             math.isfinite(one) and not one.is_integer() for one in floats
         )
-
-    def parse(self, text: bytes) -> dict[str, Any]:
-        """Return the mapping that JSON text holds.
-
-        :raises SerializationError: for anything else.
-        """
-        try:
-            data = _read(text)
-        except _UNREADABLE as error:
-            raise SerializationError("the record's data cannot be read") from error
-        if type(data) is not dict:
-            raise SerializationError("the record's data are no mapping")
-        return data
 
     def is_dated(self, content: Content) -> bool:
         """Tell whether the record says when the session began, or need not."""
@@ -187,16 +170,17 @@ class ExpressCodec(Codec):
         at = self._clock() if created is None else created
         return ExpressContent(texts, at, cookie=settings_of(members), client=client, is_dated=created is not None)
 
-    def glance(self, packed: bytes) -> tuple[float | None, dict[str, Any]]:
-        """Return what stores must know: the seconds by which each use extends the session, and its data.
+    def glance(self, packed: bytes, keys: Iterable[str]) -> tuple[float | None, dict[str, Any]]:
+        """Return what stores must know: the seconds by which each use extends the session, and its data under the keys.
 
-        None where its cookie ends with the browser. A record that cannot be read has no data.
+        The seconds are None if its cookie ends with the browser. A record that cannot be read has no data.
         """
         try:
-            data = self.parse(packed)
+            texts = self.split(packed)
         except SerializationError:
             return None, {}
-        members = data.get("cookie")
+        members = self.decode(texts.get("cookie", b"null"))
+        data = {key: self.decode(texts[key]) for key in keys if key in texts}
         return max_age_of(members) if type(members) is dict else None, data
 
 
@@ -221,15 +205,14 @@ def _written(value: Any) -> bytes:
         return _SURROGATE.sub(lambda lone: f"\\u{ord(lone[0]):04x}", text).encode()
 
 
-def _read(text: bytes) -> Any:
+def _parsed(text: bytes) -> dict[str, Any]:
     try:
-        return _decode(text)
-    except msgspec.DecodeError:  # perhaps for a lone surrogate, which JavaScript's strings may have
-        return json.loads(text, parse_constant=_refuse)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+        data = read_json(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise SerializationError("the record's data cannot be read") from error
+    if type(data) is not dict:
+        raise SerializationError("the record's data is not a JSON object")
+    return data
 
 
 def _whole(value: Any) -> Any:
