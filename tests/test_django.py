@@ -368,6 +368,17 @@ def test_the_async_methods_do_the_same(engine):
     asyncio.run(run())
 
 
+def test_keys_that_are_not_str_become_json_text_as_in_djangos_own_sessions(engine):
+    session = SessionStore()
+    session[7] = {1: "a", None: {True: "b"}}
+    session.save()
+    again = SessionStore(session.session_key)
+    assert dict(again.items()) == {"7": {"1": "a", "null": {"true": "b"}}}
+    again["7"]["1"] = "c"
+    again.save()
+    assert dict(SessionStore(session.session_key).items()) == {"7": {"1": "c", "null": {"true": "b"}}}
+
+
 def test_typed_values_come_back_as_they_were(engine):
     now = timezone.now()
     session = SessionStore()

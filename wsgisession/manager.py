@@ -68,9 +68,10 @@ class SessionManager:
     """
 
     __signature__ = signature()
+    _text_keys = False  # whether dict keys are stored as JSON text, as Django's sessions have them
 
     def __init__(self, **options: Unpack[Options]) -> None:
-        self._services = services_from(options)
+        self._services = services_from(options, text_keys=self._text_keys)
         self._has_warned = False
 
     def __repr__(self) -> str:

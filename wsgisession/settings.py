@@ -164,9 +164,10 @@ def unknown_option(name: str, where: str, known: Iterable[str]) -> str:
     return f"{where} has no option {name!r}{hint}"
 
 
-def services_from(given: Mapping[str, Any]) -> Services:
+def services_from(given: Mapping[str, Any], *, text_keys: bool = False) -> Services:
     """Return what the sessions of a manager work with.
 
+    :param text_keys: whether dict keys are stored as JSON text in the native format too.
     :raises ConfigurationError: for an invalid option, with the fix.
     :raises TypeError: for an unknown option.
     """
@@ -179,7 +180,11 @@ def services_from(given: Mapping[str, Any]) -> Services:
     native = opened_store(options["store"])
     timeouts = _timeouts(options, cookie, express_ttl=native.express_ttl)
     events = Events(listeners_of(options["on_event"]), clock=clock, shown=signer.shown)
-    codec, store = _codec_and_store(options, native, timeouts=timeouts, cookie=cookie, keys=keys)
+    if is_express:
+        codec, store = _of_express(options, native, timeouts=timeouts, cookie=cookie, keys=keys)
+    else:
+        store = native
+        codec = _native_codec(options["encryption_key"], max_size=options["max_size"], text_keys=text_keys)
     records = Records(
         store,
         codec,
@@ -306,15 +311,13 @@ def _timeouts(options: Mapping[str, Any], cookie: CookieOptions, *, express_ttl:
     )
 
 
-def _codec_and_store(
+def _of_express(
     options: Mapping[str, Any], store: Store, *, timeouts: Timeouts, cookie: CookieOptions, keys: tuple[str, ...]
 ) -> tuple[Codec, Store]:
-    """Return what packs the records, and the store with the layout for them.
+    """Return what packs Express's records, and the store with the layout for them.
 
     Express's records say when a session began only if it is to end some day, or if a user's sessions are limited.
     """
-    if options["format"] != "express":
-        return _native_codec(options["encryption_key"], max_size=options["max_size"]), store
     dates = timeouts.absolute is not None or options["max_sessions_per_user"] is not None
     codec = ExpressCodec(max_size=options["max_size"], options=cookie, dates=dates, clock=options["clock"])
 
@@ -326,16 +329,16 @@ def _codec_and_store(
     return codec, store.rebuilt(lambda inner: in_layout_of_express(inner, Reader(glance, keys)))
 
 
-def _native_codec(encryption_key: Any, *, max_size: int) -> Codec:
+def _native_codec(encryption_key: Any, *, max_size: int, text_keys: bool) -> Codec:
     if encryption_key is None:
-        return NativeCodec(max_size=max_size)
+        return NativeCodec(max_size=max_size, text_keys=text_keys)
     try:
         from ._core.encryption import EncryptedCodec, parse_keys  # only apps that encrypt need the package
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             "encryption_key needs the package 'cryptography': pip install 'cryptography>=42'"
         ) from error
-    return EncryptedCodec(parse_keys(encryption_key), max_size=max_size)
+    return EncryptedCodec(parse_keys(encryption_key), max_size=max_size, text_keys=text_keys)
 
 
 def _indexed_text(user_id: object) -> str | None:

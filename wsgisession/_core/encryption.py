@@ -30,8 +30,8 @@ class EncryptedCodec(NativeCodec):
     :param keys: from `parse_keys`; the first encrypts, all decrypt.
     """
 
-    def __init__(self, keys: Sequence[bytes], *, max_size: int) -> None:
-        super().__init__(max_size=max_size)
+    def __init__(self, keys: Sequence[bytes], *, max_size: int, text_keys: bool = False) -> None:
+        super().__init__(max_size=max_size, text_keys=text_keys)
         self._keys = keys
 
     def pack(self, content: Content | Renewed, *, handle: str) -> bytes:

@@ -45,6 +45,12 @@ _lock = threading.Lock()
 _manager: SessionManager | None = None
 
 
+class DjangoManager(SessionManager):
+    """The manager of Django's engine, in whose sessions keys that are not str become JSON text, as in Django's own."""
+
+    _text_keys = True
+
+
 def get_manager() -> SessionManager:
     """Return the manager that ``settings.WSGISESSION`` describes: for `sessions_for`, `revoke_user` and the like.
 
@@ -54,7 +60,7 @@ def get_manager() -> SessionManager:
     if _manager is None:
         with _lock:
             if _manager is None:
-                _manager = SessionManager(**manager_options())
+                _manager = DjangoManager(**manager_options())
     return _manager
 
 
