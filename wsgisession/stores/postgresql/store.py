@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from ...errors import StoreError
@@ -33,7 +33,7 @@ from .statements import FIRST, Statements
 _INCOMPLETE = (errors.UndefinedTable, errors.UndefinedColumn)
 _NOT_COMPLETED = (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.ReadOnlySqlTransaction)
 _PAGE = 500  # what `scan` reads at once, unless the sessions are large
-_BATCH = 1000  # rows that one statement of `purge` locks
+_BATCH = 500  # rows that one statement of `purge` locks
 _PREPARE_SECONDS = 60.0  # an index on a table that is full already takes longer than a request may
 _LOCK_SECONDS = 5.0  # for which `prepare` waits for the table, while everybody else waits behind it
 _ANOTHER_LOOK = 60.0  # seconds until a missing column is looked for again
@@ -219,10 +219,12 @@ class PostgreSQLStore(Store):
         purged = 0
         while limit is None or purged < limit:
             size = _BATCH if limit is None else min(_BATCH, limit - purged)
+            began = monotonic()
             deleted = self._run("purge", now, float(size)).result.command_tuples or 0
             purged += deleted
             if deleted < size:
                 break
+            sleep(monotonic() - began)  # the time that this took belongs to others
         return purged
 
     @property
