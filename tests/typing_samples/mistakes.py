@@ -19,16 +19,16 @@ SECRET = "a secret that is long enough"
 
 def misspelled_options(app: WSGIApplication, flask_app: Flask) -> None:
     SessionManager(secret=SECRET, idle_timout=60)  # MISTAKE
-    SessionMiddleware(app, secret=SECRET, idle_timout=60)  # not found yet
-    SessionMiddleware(app, secrets=SECRET)  # not found yet
+    SessionMiddleware(app, secret=SECRET, idle_timout=60)  # MISTAKE
+    SessionMiddleware(app, secrets=SECRET)  # MISTAKE
     FlaskSessions(flask_app, stor="memory://")  # not found yet
     FlaskSessions(idle_timout=60)  # not found yet
 
 
 def options_of_another_type(app: WSGIApplication, flask_app: Flask) -> None:
     SessionManager(secret=SECRET, on_conflict="never")  # MISTAKE
-    SessionMiddleware(app, secret=SECRET, rolling="yes")  # not found yet
-    SessionMiddleware(app, secret=SECRET, on_gone="ignore")  # not found yet
+    SessionMiddleware(app, secret=SECRET, rolling="yes")  # MISTAKE
+    SessionMiddleware(app, secret=SECRET, on_gone="ignore")  # MISTAKE
     FlaskSessions(flask_app, idle_timeout="an hour")  # not found yet
 
 
