@@ -32,7 +32,7 @@ class Session(MutableMapping[Any, Any]):
     def __init__(self, visit: Visit) -> None:
         _set_visit(self, visit)
 
-    if not TYPE_CHECKING:  # so that type checkers know the attributes that there are
+    if not TYPE_CHECKING:  # so that type checkers know the attributes
 
         def __setattr__(self, name, value):
             found = getattr(type(self), name, None)
@@ -97,7 +97,7 @@ class Session(MutableMapping[Any, Any]):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a session cannot be pickled or deep-copied; use dict(session)")
 
-    # What it is.
+    # State.
 
     @property
     def id(self) -> str | None:
@@ -127,7 +127,7 @@ class Session(MutableMapping[Any, Any]):
 
     @property
     def is_modified(self) -> bool:
-        """Whether the data differ from what the store holds, including nested changes."""
+        """Whether the data differs from what the store holds, including nested changes."""
         return self._visit.is_changed
 
     @property
@@ -186,7 +186,7 @@ class Session(MutableMapping[Any, Any]):
         """Whether the session is bound to a device, so that its cookie is worthless elsewhere."""
         return self.device is not None
 
-    # What the app can ask for.
+    # Actions.
 
     def regenerate(self, *, keep_data: bool = True) -> None:
         """Give the session a new ID, with the data copied over; the old ID is dead before anyone sees the new one.
@@ -201,7 +201,7 @@ class Session(MutableMapping[Any, Any]):
     def login(self, user_id: Any, **data: Any) -> None:
         """Regenerate the ID, then set the user and the data (ASVS 5.0 7.2.4). Restarts both timeouts.
 
-        An anonymous visitor's data are kept, another user's are not. If the session has ended in the meantime, the
+        An anonymous visitor's data is kept, another user's is not. If the session has ended in the meantime, the
         login starts a new one.
 
         :param user_id: what `user_id` will return; compared as text when a user's sessions are looked up.
@@ -215,7 +215,7 @@ class Session(MutableMapping[Any, Any]):
 
         Writing afterwards starts a new session with a new ID.
 
-        :raises StoreError: if the record could not be deleted; the session then goes on.
+        :raises StoreError: if the record could not be deleted; the session then still exists.
         """
         writing.destroy(self._touched())
 

@@ -15,7 +15,7 @@ _TARGET = re.compile(r"\]\([^)]*\)")
 _ADDRESS = re.compile(r"https?://\S+")
 _TAG = re.compile(r"\{%.*?%\}|\{#.*?#\}|<(script|style|pre|code)\b.*?</\1>|<[^>]*>", re.DOTALL)
 _VALUE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_LITERAL = re.compile(r"``.+?``|`[^`]+`|:param \w+:", re.DOTALL)
+_LITERAL = re.compile(r"``.+?``|`[^`]+`|:param \w+:|\{[^{}]*\}", re.DOTALL)
 _TEST = re.compile(r"\bdef (test_\w+)")
 
 

@@ -1,4 +1,4 @@
-"""Who may pass: the decision that the WSGI guards and Flask's decorators share, and what the others are told."""
+"""Which visitors a guard lets through, and the responses for the others: for WSGI guards and Flask's decorators."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def judge(session: Session, needed: Iterable[str] = (), *, roles: Roles = "roles
 
 
 def roles_of(session: Session, roles: Roles) -> set[str]:
-    """Return the roles of the session's user; a single one may stand there as text."""
+    """Return the roles of the session's user; a single role may be a str."""
     found: Any = roles(session) if callable(roles) else session.get(roles)
     if isinstance(found, str):
         return {found}
@@ -55,7 +55,7 @@ def roles_of(session: Session, roles: Roles) -> set[str]:
 
 
 class Refusal(NamedTuple):
-    """The answer to whoever may not pass. No cache keeps it: it is another one for whoever may.
+    """The response for a visitor who is refused. It must not be cached, because other visitors get another one.
 
     :param sentence: what it says.
     :param kind: the body's media type.
@@ -72,7 +72,7 @@ class Refusal(NamedTuple):
 
     @property
     def is_page(self) -> bool:
-        """Whether people are told, so that an app may say it in a page of its own."""
+        """Whether it is a page for people, which an app may replace with its own."""
         return self.location is None and self.kind.startswith("text/html")
 
     @property
@@ -109,7 +109,7 @@ def prefers_json(accept: str) -> bool:
 
 
 def login_address(login_url: str, path: str, query: str) -> str:
-    """Return the address of the login page, with the way back, on this site and never another host, in ``next``.
+    """Return the address of the login page, with the original path in ``next``, never one on another host.
 
     :param path: of the request, as WSGI has it: undone from its percent signs, a character for a byte.
     :param query: of the request, as it came.

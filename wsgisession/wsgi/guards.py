@@ -24,11 +24,11 @@ Guard = Callable[["WSGIApplication"], "WSGIApplication"]
 
 
 def require_user(app: WSGIApplication, *, login_url: str | None = None, bound: bool = False) -> WSGIApplication:
-    """Let in whoever is logged in.
+    """Let only logged-in users through.
 
     Others get 401, as JSON or HTML by what they accept; browsers are sent to ``login_url`` where there is one.
 
-    :param bound: let in only sessions that are bound to a device; others get 403.
+    :param bound: let only sessions through that are bound to a device; others get 403.
     """
     return _guarded(app, (), roles="roles", login_url=login_url, proof=proof_check() if bound else None)
 
@@ -46,7 +46,7 @@ def require_device_proof(*, max_age: float | None = None, login_url: str | None 
 
 
 def require_role(*needed: str, roles: Roles = "roles", login_url: str | None = None) -> Guard:
-    """Return a guard that lets in whoever is logged in and has one of the roles; others get 401 or 403.
+    """Return a guard that lets users with one of the roles through; others get 401 or 403.
 
     :param roles: the session's key for them, or a callable of the session that returns them.
     """

@@ -74,7 +74,7 @@ class SessionMiddleware:
             return response.failed(error)
         held = response.held
         if held and self._is_lazy and type(body) is list and environ.get(KEY) is session:
-            # The common case: nobody changed the session, and nobody can any more. The response leaves as it came.
+            # The common case: the session did not change, and no longer can. The response is sent unchanged.
             if visit.values is None:
                 visit.sealed = True
                 start_response(*held)
@@ -101,7 +101,7 @@ def _gate_of(manager: SessionManager) -> Gate:
 
 
 def _answered(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Send a whole response in place of the app's."""
+    """Send a whole response instead of the app's."""
     start_response(answer.status, answer.headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
@@ -247,7 +247,7 @@ class _Body:
         return self
 
     def close(self) -> None:
-        """Close the app's body, once, and write what it changed meanwhile."""
+        """Close the app's body, once, and write what it has changed."""
         if self._closed:
             return
         self._closed = True
