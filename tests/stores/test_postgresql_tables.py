@@ -123,6 +123,36 @@ def test_a_latin1_database_that_cannot_hold_a_user_says_what_to_do(latin1):
         assert "has the encoding LATIN1" in " ".join(map(str, store.diagnose(now=NOW)))
 
 
+# Rights
+
+
+def test_a_role_with_the_rights_that_the_documentation_names_can_do_everything(opened, sql, table, place, layout):
+    owner = opened()
+    if layout == "express":
+        owner = in_layout_of_express(owner, Reader(lambda _: (100.0, "u"), ("user_id",)))
+    owner.prepare()
+    role = f"role_{secrets.token_hex(4)}"
+    sql.execute(f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {place['schema']} TO {role}")
+    sql.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")
+    store = opened(user=role)
+    if layout == "express":
+        store = in_layout_of_express(store, Reader(lambda _: (100.0, "u"), ("user_id",)))
+    store.prepare()
+    data = b'{"user_id":"u"}'
+    for handle in "abc":
+        made = store.create(handle, Record(data, 100.0, "u"), now=NOW)
+    assert store.load("a", now=NOW + 50, touch_after=0.05).expires_at >= NOW + 149
+    assert store.replace("c", Record(b'{"user_id":"u","n":1}', 100.0, "u", made.version), now=NOW)
+    assert store.touch("a", ttl=100, now=NOW)
+    assert store.delete("a", now=NOW)
+    assert len(sessions_of(store, "u", now=NOW)) == len(list(store.scan(now=NOW))) == store.count(now=NOW) == 2
+    assert len(end_user(store, "u", now=NOW)) == 2
+    assert store.purge(now=NOW + 1000) == 0
+    assert store.exists
+    store.diagnose(now=NOW)
+    sql.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 # The order of logins
 
 
