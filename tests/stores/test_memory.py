@@ -181,7 +181,7 @@ def test_the_url_says_how_many_sessions():
     ("url", "sentence"),
     [
         ("memory://?max_sessions=0", "max_sessions='0' cannot be used"),
-        ("memory://?max_session=5", "unknown parameter 'max_session'; it takes max_sessions"),
+        ("memory://?max_session=5", "unknown parameter 'max_session'; did you mean 'max_sessions'"),
         ("memory:///path/to.db", "a memory store has no location"),
     ],
 )

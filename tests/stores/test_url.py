@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from wsgisession.errors import ConfigurationError
@@ -54,9 +56,28 @@ def test_a_parameter_that_cannot_be_used_is_refused_by_name():
         url.option("timeout", 2.0, seconds)
 
 
-def test_an_unknown_parameter_is_refused_with_what_is_known():
-    with pytest.raises(ConfigurationError, match="unknown parameter 'timeoot'; it takes timeout"):
-        StoreURL("memory://?timeoot=1").refuse_rest("timeout")
+@pytest.mark.parametrize(
+    ("name", "hint"), [("timeoot", "did you mean 'timeout'?"), ("x", "it takes timeout and prefix")]
+)
+def test_an_unknown_parameter_is_refused_with_the_intended_or_all_known_ones(name, hint):
+    with pytest.raises(ConfigurationError, match=re.escape(f"unknown parameter {name!r}; {hint}")):
+        StoreURL(f"memory://?{name}=1").refuse_rest("timeout and prefix")
+
+
+@pytest.mark.parametrize(
+    ("converter", "text", "fix"),
+    [
+        (seconds, "soon", "give a positive number of seconds"),
+        (seconds, "0", "give a positive number of seconds"),
+        (seconds, "nan", "give a positive number of seconds"),
+        (positive, "many", "give a whole number of at least 1"),
+        (positive, "0", "give a whole number of at least 1"),
+        (positive, "1.5", "give a whole number of at least 1"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_the_fix(converter, text, fix):
+    with pytest.raises(ConfigurationError, match=f"={text!r} cannot be used: {fix}"):
+        StoreURL(f"memory://?option={text}").option("option", None, converter)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -70,9 +71,9 @@ class StoreURL:
         """
         for name in self._parameters:
             more = "" if self._is_shown else f". {_QUOTING}"
-            raise ConfigurationError(
-                f"{self.scheme} store: unknown parameter{self._named(name)}; it takes {known}{more}"
-            )
+            meant = get_close_matches(name, re.findall(r"\w+", known), 1) if self._is_shown else []
+            hint = f"did you mean {meant[0]!r}?" if meant else f"it takes {known}{more}"
+            raise ConfigurationError(f"{self.scheme} store: unknown parameter{self._named(name)}; {hint}")
 
     def driver_url(self, scheme: str | None = None) -> str:
         """Return the URL for the driver: another scheme if given, and the parameters that are left."""
@@ -137,7 +138,10 @@ def seconds(text: str) -> float:
 
     :raises ValueError: for anything else.
     """
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e6:
         raise ValueError("give a positive number of seconds")
     return value
@@ -148,10 +152,9 @@ def positive(text: str) -> int:
 
     :raises ValueError: for anything else.
     """
-    value = int(text)
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ValueError("give a whole number of at least 1")
-    return value
+    return int(text)
 
 
 def identifier(text: str) -> str:

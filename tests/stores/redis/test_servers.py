@@ -21,7 +21,7 @@ from wsgisession.stores.redis.store import RedisStore
     [
         (
             "redis://h?sokcet_timeout=1",
-            "unknown parameter 'sokcet_timeout'; it takes prefix, timeout, wait, max_connections",
+            "unknown parameter 'sokcet_timeout'; did you mean 'timeout'",
         ),
         ("redis://h?socket_timeout=1", "unknown parameter 'socket_timeout'"),
         ("redis://h?ssl_ca_certs=x", "unknown parameter 'ssl_ca_certs'"),
