@@ -84,7 +84,7 @@ def test_every_command_in_a_line_of_text_is_a_target_a_session_or_a_module():
 @pytest.mark.parametrize("page", ["stores.md", "deployment.md"])
 def test_every_url_of_a_store_can_be_opened(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    urls = [line.split()[0] for code in blocks(page, "text") for line in code.splitlines()]
+    urls = [line.split()[0] for code in blocks(page, "text") for line in code.splitlines() if "://" in line]
     assert len(urls) > 3
     for url in urls:
         open_store(
