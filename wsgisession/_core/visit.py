@@ -124,7 +124,6 @@ class Visit:
             else:
                 found = self.proven(handle, header)
             if found is not None and self.enter(found, session_id):
-                self.unproven = None
                 return self.values  # type: ignore[return-value]
         if seen:
             self.origin = Origin.UNKNOWN
@@ -152,6 +151,7 @@ class Visit:
                 self.services.events.emit("unproven", found.handle, reason=verdict.doubt)
                 return None
             self.proven_at = verdict.proven_at
+        self.unproven = None
         return records.restarted(found)
 
     def _verified(self, value: str, reasons: set[str]) -> str | None:
