@@ -63,8 +63,12 @@ def _write(visit: Visit, environ: Environ) -> str:
         visit.clear_site_data = False
         visit.abandon()
         return ""
-    if visit.rules.ends_emptied and _has_ended_empty(visit, texts):
-        return "expired"
+    if visit.rules.ends_emptied:
+        seen = visit.snapshot
+        if _has_ended_empty(visit, texts):
+            return "expired"
+        if visit.snapshot is not seen and visit.values is not None:  # another request put something in
+            texts = visit.values.changed_texts()
     writes, sends = decide(visit, texts)
     if services.is_express and writes:
         _settle_secure(visit, environ)
