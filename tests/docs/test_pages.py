@@ -89,8 +89,9 @@ def test_the_pages_are_in_the_order_of_the_readers_questions():
     assert [page for page in listed if page in ORDER] == ORDER
 
 
-def test_the_readme_links_to_every_page_that_answers_a_question():
-    assert all(f"(docs/{page}.md)" in text_of("README.md") for page in ORDER)
+def test_the_readme_links_to_every_page():
+    linked = set(re.findall(r"\(docs/([a-z-]+)\.md\)", text_of("README.md")))
+    assert linked >= {page.stem for page in DOCS.glob("*.md")} - {"index", "api", "writing-a-store"}
 
 
 @each_page
