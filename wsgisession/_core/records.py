@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from ..errors import SerializationError, SessionConflict, SessionGone, StoreError
-from ..stores.base import Record, Store, WriteRefused, restart_is_due
+from ..stores.base import Record, Store, Unconfirmed, WriteRefused, restart_is_due
 from . import binding
 from .codec import Codec
 from .content import Content, Renewed, Snapshot, Texts, merged_fields
@@ -272,18 +272,23 @@ class Records:
         if keep is not None and self._timeouts.renewal is not None:
             kept = self.load(keep, restart=False)
             keep = keep if kept is None else kept.handle
-        count = 0
+        count, lost = 0, None
         try:
             for text in self.codec.index_texts(user_text(user_id)):
                 more = True
                 while more:
-                    step = self._ask(self.store.delete_user, text, now=self._clock(), keep=keep, limit=_BATCH)
+                    try:
+                        step: Any = self._ask(self.store.delete_user, text, now=self._clock(), keep=keep, limit=_BATCH)
+                    except Unconfirmed as error:  # these were ended too
+                        step = lost = error
                     for handle in step.handles:
                         ended(handle)
                     count += len(step.handles)
                     more = step.more
         except StoreError as error:
             raise StoreError(f"{count} sessions of the user were ended, and then the store failed: {error}") from error
+        if lost is not None:
+            raise StoreError(f"{count} sessions of the user were ended, but too few replicas confirmed it: {lost}") from lost
         return count
 
     def end_oldest(self, user: str, *, most: int, ended: Callable[[str], object]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..errors import ConfigurationError, SessionGone, StoreError
+from ..stores.base import Unconfirmed
 from .content import UNPRESENTED, Content, Renewed, Snapshot
 from .ids import LONG
 from .merge import merge_texts
@@ -142,6 +143,8 @@ class TakeOver:
             if self.keeps_data:
                 return records.end(old.handle, version=old.record.version)
             return records.end_session(old.handle, version=old.record.version)
+        except Unconfirmed:  # a failover may bring the old one back: it is no time to log in
+            raise
         except StoreError:
             with contextlib.suppress(StoreError):
                 if records.load(old.handle, restart=False) is None:

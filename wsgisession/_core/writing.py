@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..errors import SessionGone
+from ..stores.base import Unconfirmed
 from .content import Texts
 from .identity import another_id, follow_user, identify
-from .records import GONE
+from .records import GONE, Records
 from .takeover import renew_id
 from .visit import Origin, Visit
 
@@ -234,22 +235,34 @@ def destroy(visit: Visit) -> None:
     """End all records of the session, and become a new one.
 
     :raises StoreError: if a record could not be ended; the session then goes on.
+    :raises Unconfirmed: if it was ended, but too few replicas confirmed it; the browser drops the cookie all the same.
     """
     services, records = visit.services, visit.services.records
     visit.open()
     created = [] if visit.takeover is None else visit.takeover.created
     known = visit.origin is Origin.LOADED or (visit.origin is Origin.UNKNOWN and not created)
-    handles = visit.verified
+    handles, lost = visit.verified, list[Unconfirmed]()
     for snapshot in (visit.snapshot, None if visit.takeover is None else visit.takeover.old):
         if snapshot is not None:
             handles = ()
             if snapshot.handle in created:
                 created.remove(snapshot.handle)
-            if records.end_session(snapshot.handle, version=snapshot.record.version):
+            if _end(records, snapshot.handle, lost, version=snapshot.record.version):
                 visit.note_ended(snapshot.handle, known)
     for handle in handles:
-        if records.end_session(handle):
+        if _end(records, handle, lost):
             visit.note_ended(handle, known)
     if visit.takeover is not None:
         visit.takeover.abandon(services)
     visit.become_new()
+    if lost:
+        raise lost[0]
+
+
+def _end(records: Records, handle: str, lost: list[Unconfirmed], *, version: Any = None) -> bool:
+    """End a session, and note if too few replicas have confirmed it."""
+    try:
+        return records.end_session(handle, version=version)
+    except Unconfirmed as error:
+        lost.append(error)
+        return True

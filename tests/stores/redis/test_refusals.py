@@ -169,7 +169,7 @@ def test_what_is_no_redis_server_is_recognized(opened):
 @pytest.fixture(scope="module")
 def rights() -> list[str]:
     """The rules of the user that the document shows."""
-    (line,) = re.findall("^ACL SETUSER .*", DOCUMENT.read_text(), re.MULTILINE)
+    (line,) = re.findall("`(ACL SETUSER [^`]*)`", DOCUMENT.read_text())
     return line.split()[3:]
 
 
