@@ -288,7 +288,9 @@ class Records:
         except StoreError as error:
             raise StoreError(f"{count} sessions of the user were ended, and then the store failed: {error}") from error
         if lost is not None:
-            raise StoreError(f"{count} sessions of the user were ended, but too few replicas confirmed it: {lost}") from lost
+            raise StoreError(
+                f"{count} sessions of the user were ended, but too few replicas confirmed it: {lost}"
+            ) from lost
         return count
 
     def end_oldest(self, user: str, *, most: int, ended: Callable[[str], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import socketserver
 import ssl
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests import servers
 from tests.redis_tools import NOW, record
 from wsgisession.errors import StoreError
-from wsgisession.stores.redis.connection import Connection
+from wsgisession.stores.redis.connection import Connection, Endpoint
 
 # Time
 
@@ -275,3 +276,129 @@ def test_close_closes_what_is_in_use_when_it_comes_back(opened, client):
         store.close()
         assert connection.exchange(("PING",), deadline) == b"PONG"
     assert connection.fileno() == -1
+
+
+# Connections that a firewall forgot, and servers that take no more of them
+
+
+def warm(store: RedisStore, proxy: servers.TcpProxy, count: int = 8) -> None:
+    """Open so many connections, and leave them idle."""
+    proxy.latency = 0.05
+    with ThreadPoolExecutor(count) as pool:
+        assert all(pool.map(lambda _: store.load("s", now=NOW, touch_after=None), range(count)))
+    proxy.latency = 0
+    assert len(store._client()) == count
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda store: store.load("s", now=NOW, touch_after=None),
+        lambda store: store.load("s", now=NOW, touch_after=0),
+        lambda store: store.touch("s", ttl=100, now=NOW),
+        lambda store: store.create(secrets.token_hex(8), record(user_id="u"), now=NOW),
+        lambda store: store.delete("s", now=NOW),
+        lambda store: store.find_user("u", now=NOW).records,
+        lambda store: store.delete_user("u", now=NOW).handles,
+    ],
+    ids=["load", "restart", "touch", "create", "delete", "find_user", "delete_user"],
+)
+def test_connections_that_were_dropped_without_a_word_cost_no_call(opened, redis_server, tcp_proxy, verb):
+    """Eight idle connections lead nowhere: the call goes on with a fresh one, and no later call tries an old one."""
+    proxy = tcp_proxy(redis_server.url)
+    store = opened(proxy.url, timeout=1)
+    store.create("s", record(user_id="u"), now=NOW)
+    warm(store, proxy)
+    proxy.freeze()
+    started = time.monotonic()
+    assert verb(store)
+    assert 0.5 < time.monotonic() - started < 0.95
+    for _ in range(9):
+        started = time.monotonic()
+        store.load("s", now=NOW, touch_after=None)
+        assert time.monotonic() - started < 0.5
+
+
+def test_idle_connections_are_closed_and_not_trusted_after_a_while(opened, redis_server, tcp_proxy):
+    proxy = tcp_proxy(redis_server.url)
+    store = opened(proxy.url, timeout=1, max_idle=0.3)
+    store.create("s", record(), now=NOW)
+    warm(store, proxy)
+    time.sleep(0.35)
+    proxy.freeze()
+    started = time.monotonic()
+    assert store.load("s", now=NOW, touch_after=None)
+    assert time.monotonic() - started < 0.4
+    assert len(store._client()) == 1
+
+
+def test_a_connection_is_kept_alive_by_tcp(opened):
+    store = opened()
+    store.create("s", record(), now=NOW)
+    with store._client().lend(time.monotonic() + 5) as connection:
+        assert connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 60
+
+
+def test_where_the_server_takes_no_more_connections_calls_share_those_that_are_there(start_server, opened):
+    server = start_server(servers.Redis, "--maxclients", "20")
+    store = opened(server.url, timeout=10)
+    store.create("s", record(), now=NOW)
+
+    def read(_: int) -> bool:
+        return all(store.load("s", now=NOW, touch_after=None) for _ in range(20))
+
+    with ThreadPoolExecutor(30) as pool:
+        assert all(pool.map(read, range(30)))
+    assert len(store._client()) <= 20
+
+
+@pytest.mark.slow
+def test_a_master_that_hangs_and_was_replaced_costs_no_call(start_server, opened):
+    """Eight idle connections lead to the former master of the Sentinels."""
+    sentinels = start_server(servers.RedisSentinel)
+    store = opened(sentinels.url, timeout=2)
+    store.create("s", record(), now=NOW)
+    sentinels.replica.wait_until(lambda: sentinels.replica.call("DBSIZE") == 1)
+    deadline = time.monotonic() + 5
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(store._client().lend(deadline))
+    assert len(store._client()) == 8
+    sentinels.master.pause()
+    try:
+        sentinels.replica.wait_until(lambda: sentinels.master_port() == sentinels.replica.port)
+        for limit in (1.6, 0.5, 0.5):
+            started = time.monotonic()
+            assert store.load("s", now=NOW, touch_after=None)
+            assert time.monotonic() - started < limit
+    finally:
+        sentinels.master.resume()
+
+
+@pytest.mark.slow
+def test_a_master_that_became_a_replica_is_left_at_the_first_write(start_server, opened):
+    sentinels = start_server(servers.RedisSentinel)
+    store = opened(sentinels.url)
+    made = store.create("s", record(), now=NOW)
+    sentinels.replica.wait_until(lambda: sentinels.replica.call("DBSIZE") == 1)
+    old = store._client()._take(time.monotonic() + 5)[0]
+    store._client().give_back(old)
+    sentinels.replica.call("REPLICAOF", "NO", "ONE")
+    sentinels.master.call("REPLICAOF", "127.0.0.1", sentinels.replica.port)
+    store._client()._driver.connect = lambda until: Endpoint().connect(("127.0.0.1", sentinels.replica.port), until)
+    assert store.replace("s", record(b'{"b":2}', version=made.version), now=NOW)
+    assert old.fileno() == -1
+
+
+@pytest.mark.slow
+def test_in_a_cluster_dropped_connections_cost_no_call(start_server, opened):
+    cluster = start_server(servers.RedisCluster)
+    store = opened(cluster.url, timeout=2)
+    store.create("s", record(user_id="u"), now=NOW)
+    for node in cluster.nodes:
+        node.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert store.load("s", now=NOW, touch_after=0)
+    assert store.delete("s", now=NOW) is True
