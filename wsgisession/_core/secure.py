@@ -54,7 +54,7 @@ def host_of(environ: Environ) -> str:
 def evidence(environ: Environ) -> str | None:
     """Return why the visitor of a plain http request to this machine uses https or another host, or None.
 
-    What development setups send is no evidence: a front-end proxy that forwards ``http`` for a loopback host, the
+    Headers of development setups are not evidence: a front-end proxy that forwards ``http`` for a loopback host, the
     private address of a container's client, another site's Referer, HTTP/1.0 alone.
     """
     return _forwarded(environ) or _same_origin(environ) or _old_proxy(environ)
@@ -133,7 +133,8 @@ class SecureRule:
             if secure:
                 self._warn(
                     "a Secure session cookie was sent over plain http, where browsers refuse it. If the site is behind"
-                    " a proxy with TLS, wrap the app in werkzeug's ProxyFix; on a network without TLS, set secure=False"
+                    " a proxy with TLS, wrap the app in werkzeug's ProxyFix; on a network without TLS, pass"
+                    ' cookie={"secure": False}; for a test on this machine, use http://localhost'
                 )
             return secure
         why = evidence(environ) if options.secure == "auto" else None
