@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 import socketserver
@@ -24,7 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests import servers
 from tests.redis_tools import NOW, record
 from wsgisession.errors import StoreError
+from wsgisession.stores import redis as redis_package
 from wsgisession.stores.redis.connection import Connection, Endpoint
+from wsgisession.stores.redis.store import RedisStore
 
 # Time
 
@@ -402,3 +405,10 @@ def test_in_a_cluster_dropped_connections_cost_no_call(start_server, opened):
         node.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert store.load("s", now=NOW, touch_after=0)
     assert store.delete("s", now=NOW) is True
+
+
+def test_of_redis_py_only_the_errors_are_used():
+    """So that another version of it, which may change how it connects, changes nothing here."""
+    sources = Path(redis_package.__file__).parent.glob("*.py")
+    imported = {line for each in sources for line in re.findall(r"^(?:from|import) redis\b.*", each.read_text(), re.M)}
+    assert imported == {"from redis import exceptions"}
