@@ -56,6 +56,8 @@ def site(request: Request) -> Response:
     cart: list[int] = session.setdefault("cart", [])
     cart.append(1)
     session.transaction(count)
+    session.cookie.max_age = timedelta(minutes=1)
+    session.cookie.max_age = None
     session.cookie.max_age = 60
     return Response(session.user_id)
 
