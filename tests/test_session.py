@@ -406,6 +406,24 @@ def test_destroy_ends_the_record_now_and_the_cookie_with_the_response(site, brow
     assert len(site.told("destroyed")) == 1
 
 
+@pytest.mark.parametrize("end", ["destroy", "logout"])
+def test_the_cookie_of_an_ended_session_is_expired_where_its_own_settings_had_put_it(browser, end):
+    with browser.request() as session:
+        session.cookie.path = "/app"
+    with browser.request() as session:
+        getattr(session, end)()
+    assert "Max-Age=0" in browser.reply.set_cookie
+    assert "Path=/app" in browser.reply.set_cookie
+
+
+def test_cookie_settings_after_the_end_of_a_session_do_not_keep_its_cookie_in_the_browser(browser):
+    with browser.request() as session:
+        session.destroy()
+        session.cookie.path = "/app"
+    assert "Max-Age=0" in browser.reply.set_cookie
+    assert "Path=/;" in browser.reply.set_cookie
+
+
 def test_what_is_written_after_destroy_goes_to_a_new_session(site, browser):
     """SECURITY 31."""
     old = browser.handle

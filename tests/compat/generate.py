@@ -81,7 +81,7 @@ def url_of(store: str, name: str, folder: Path, made: dict[str, Any]) -> str:
 
 def run(python: str, task: dict[str, Any]) -> dict[str, Any]:
     """Let the old version write."""
-    command = [python, str(HERE / "writer.py")]
+    command = [python, "-E", str(HERE / "writer.py")]  # not the PYTHONPATH of this version
     done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the old version failed:\n{done.stderr}")

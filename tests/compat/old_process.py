@@ -23,7 +23,7 @@ class OldVersion:
         except OldVersionUnavailable as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         self.process = subprocess.Popen(
-            [python, "-W", "ignore", str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, "-E", "-W", "ignore", str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def ask(self, wanted: dict[str, Any]) -> Any:

@@ -174,7 +174,7 @@ class World:
         return {"results": results}
 
     def do_sessions_for(self, user_id: Any) -> dict[str, Any]:
-        return {"returned": [self.names.of(info.handle) for info in self.manager.sessions_for(user_id)]}
+        return {"returned": sorted(str(self.names.of(info.handle)) for info in self.manager.sessions_for(user_id))}
 
     def do_purge(self) -> dict[str, Any]:
         self.manager.purge_expired()

@@ -27,6 +27,9 @@ class Writer:
 
     def __init__(self, chance: Random, *, express: bool = False) -> None:
         self.chance, self.express = chance, express
+        # Most scripts know one user, and only a few write the user's key by hand: there the versions differ on purpose.
+        self._users = USERS if chance.random() < 0.1 else [chance.choice(USERS)]
+        self._writes_user, self._forges = chance.random() < 0.1, chance.random() < 0.2
         self._values = EXPRESS_VALUES if express else range(len(VALUES))
 
     def script(self, store: str = "memory") -> Script:
@@ -65,7 +68,7 @@ class Writer:
             ["again", self._browser(), self.chance.randrange(6)],
             ["again", self._browser(), self.chance.randrange(6)],
             ["advance", 700.0],
-            ["forge", self._browser()],
+            ["forge" if self._forges else "purge", *([self._browser()] if self._forges else [])],
             ["revoke_user", self._user(), self.chance.choice([None, *BROWSERS])],
             ["revoke", self._browser(), self.chance.choice([None, self._user()])],
             ["edit", self._browser(), steps],
@@ -128,7 +131,7 @@ class Writer:
                 ["give", key, value],
                 ["held_append", series, value],
                 ["held_put", mapping, name, value],
-                ["set", "user_id", self.chance.choice([0, 2])],
+                ["set", "user_id" if self._writes_user else key, self.chance.choice([0, 2])],
             ]
         )
 
@@ -168,7 +171,7 @@ class Writer:
         return self.chance.choice(KEYS)
 
     def _user(self) -> Any:
-        return self.chance.choice(USERS)
+        return self.chance.choice(self._users)
 
     def _value(self) -> int:
         return self.chance.choice(self._values)
@@ -201,7 +204,11 @@ def _removable(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Return the paths of what can be left out: actions, steps, chunks, and options."""
     if isinstance(value, dict):
         for name, item in value.items():
-            if path == ("options",) and name not in ("format", "name") or name in ("late", "stream", "base", "headers"):
+            if (
+                path == ("options",)
+                and name not in ("format", "name", "touch_after")
+                or name in ("late", "stream", "base", "headers")
+            ):
                 yield (*path, name)
             yield from _removable(item, (*path, name))
     elif isinstance(value, list):

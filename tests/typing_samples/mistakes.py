@@ -44,6 +44,6 @@ def what_a_session_is_not(session: Session) -> None:
     session.views = 1  # MISTAKE
     session.logn(7)  # MISTAKE
     session.cookie.max_age = "60"  # MISTAKE
-    session.cookie.same_site = "lax-ish"  # not found yet
+    session.cookie.same_site = "lax-ish"  # MISTAKE
     session.cookie.maxage = 60  # MISTAKE
     session.user_id = 7  # MISTAKE

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
-from .cookies import CookieOptions
+from .cookies import CookieOptions, SameSite
 from .timeouts import as_datetime
 
 Get = TypeVar("Get")
@@ -50,8 +50,8 @@ class SessionCookie:
     path: _Setting[str, str] = _Setting()
     domain: _Setting[str | None, str | None] = _Setting()
     http_only: _Setting[bool, bool] = _Setting()
-    same_site: _Setting[str, str] = _Setting()
-    secure: _Setting[bool | str, bool | str] = _Setting()
+    same_site: _Setting[str, SameSite] = _Setting()
+    secure: _Setting[bool | str, bool | Literal["auto"]] = _Setting()
     partitioned: _Setting[bool, bool] = _Setting()
 
     def __init__(self, options: CookieOptions, own: dict[str, Any], *, name: str, now: Callable[[], float]) -> None:

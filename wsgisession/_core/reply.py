@@ -60,8 +60,8 @@ def session_cookie(visit: Visit, environ: Environ) -> str | None:
 
 
 def expired_cookie(visit: Visit, environ: Environ) -> str:
-    """Return the Set-Cookie value that makes the browser drop the cookie."""
-    options = visit.cookie_options()
+    """Return the Set-Cookie value that makes the browser drop the cookie, which it finds by its path and domain."""
+    options = visit.ended_cookie or visit.cookie_options()
     return expire_cookie(visit.services.name, options, secure=visit.services.secure.is_secure(options, environ))
 
 

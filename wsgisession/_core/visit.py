@@ -55,6 +55,7 @@ class Visit:
     :ivar accessed: whether the app touched the session.
     :ivar due: whether the ID is to be renewed.
     :ivar ended: whether a record was ended in this request: "here", or "browser" if the browser has a cookie of it.
+    :ivar ended_cookie: the settings of the cookie that the browser has of the session that was ended first.
     :ivar resend: whether the browser may not have the cookie of this ID yet, or needs its lifetime restarted.
     :ivar sealed: whether the headers were sent.
     :ivar rules: what the framework's own sessions do differently.
@@ -70,6 +71,7 @@ class Visit:
     _owner: str | None = None
     _owner_is_known = True
     cookie: SessionCookie | None = None
+    ended_cookie: CookieOptions | None = None
     client: tuple[str, str] | None = None
     user: tuple[Any, Any] | None = None
     verified: tuple[str, ...] = ()
@@ -329,6 +331,9 @@ class Visit:
             raise HeadersSentError(TOO_LATE)
 
     def become_new(self) -> None:
+        """Become the session without a record that comes after one that was ended."""
+        if self.ended_cookie is None:  # what the app sets from here on belongs to the next session
+            self.ended_cookie = self.services.cookie.with_own(self.content.cookie)
         self.origin = self.origin if self.origin is Origin.FORGED else Origin.NEW
         self.snapshot = self.session_id = self.takeover = self.cookie = self.owner = None
         self.verified, self.resend, self.due = (), False, False
