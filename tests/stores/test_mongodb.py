@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import subprocess
 import sys
@@ -171,6 +172,18 @@ def test_a_page_of_large_sessions_ends_after_some_megabytes(opened, monkeypatch)
     page = store.find_user("u", now=NOW)
     assert [handle for handle, _ in page.records] == ["s3", "s2"]
     assert [handle for handle, _ in store.find_user("u", now=NOW, after=page.after).records] == ["s1", "s0"]
+
+
+def test_a_step_that_takes_long_ends_some_sessions_and_says_that_there_are_more(opened, monkeypatch):
+    monkeypatch.setattr(mongodb, "_DELETED_AT_ONCE", 2)
+    store = opened(timeout=2)
+    for number in range(7):
+        store.create(f"s{number}", record(user_id="u"), now=NOW)
+    times = itertools.count(0, 0.3)
+    monkeypatch.setattr(mongodb, "monotonic", lambda: next(times))
+    step = store.delete_user("u", now=NOW)
+    assert step.handles == ["s6", "s5", "s4", "s3"]
+    assert step.more is True
 
 
 # Indexes

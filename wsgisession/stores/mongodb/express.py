@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -18,6 +19,7 @@ import pymongo.errors
 from pymongo import ReturnDocument
 
 from ..base import PAGE, Deleted, Page, Reader, Record, Store, restart_is_due
+from .client import Client
 from .documents import (
     LATEST_FIRST,
     DatetimeMS,
@@ -36,7 +38,6 @@ from .values import json_of, session_of
 
 _PAGE = 50
 _WINDOW = 5000  # texts that one step searches for a user's
-_DELETED_AT_ONCE = 100
 _SEARCHING = -1  # the order in a position among the sessions that no index finds
 _FIELDS = {"session": 1, "expires": 1, "lastModified": 1, "updatedAt": 1, "user_id": 1, "order": 1}
 _STAMPS = ("lastModified", "updatedAt")  # written by connect-mongo with its options touchAfter and timestamps
@@ -116,14 +117,13 @@ class ExpressMongoDBStore(MongoDBStore):
         self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
     ) -> Deleted:
         """Find a page of a user's live documents, and delete them if they are still as they were found."""
-        found: list[Pair] = []
+        began, found = monotonic(), list[Pair]()
         while not found:
             page = self.find_user(user_id, now=now, after=after, limit=limit)
             found, after = [(handle, record) for handle, record in page.records if handle != keep], page.after
             if after is None:
                 break
-        starts = range(0, len(found), _DELETED_AT_ONCE)
-        gone = [handle for start in starts for handle in self._delete_all(found[start : start + _DELETED_AT_ONCE], now)]
+        gone = self._in_parts(found, partial(_delete_as_read, now=now), began=began)
         return Deleted(gone, more=after is not None or len(gone) < len(found))
 
     def scan(self, *, now: float) -> Iterator[Pair]:
@@ -146,16 +146,6 @@ class ExpressMongoDBStore(MongoDBStore):
             if not handles:
                 return 0, 0
             return len(handles), client.sessions.delete_many({**expired, "_id": {"$in": handles}}).deleted_count
-
-    def _delete_all(self, found: list[Pair], now: float) -> list[str]:
-        handles = [handle for handle, _ in found]
-        as_read = [_live(now, _id=handle, session={"$eq": record.version[0]}) for handle, record in found]
-        with self._calling() as client:
-            deletions = [pymongo.DeleteOne(which) for which in as_read]
-            if client.sessions.bulk_write(deletions, ordered=False).deleted_count == len(found):
-                return handles
-            left = {document["_id"] for document in client.sessions.find({"_id": {"$in": handles}}, {"_id": 1})}
-        return [handle for handle in handles if handle not in left]
 
     @property
     def _indexed(self) -> list[str]:
@@ -259,6 +249,17 @@ class ExpressMongoDBStore(MongoDBStore):
 def _live(now: float, **which: Any) -> Document:
     """Return the query for what is live; connect-mongo never lets a document without a date expire."""
     return {**which, "$and": [{"$or": [{"expires": {"$exists": False}}, {"expires": {"$gt": date_of(now)}}]}]}
+
+
+def _delete_as_read(client: Client, pairs: Sequence[Pair], *, now: float) -> Sequence[str]:
+    """Delete documents whose sessions are still as they were read; return the handles of those that are gone."""
+    handles = [handle for handle, _ in pairs]
+    as_read = [_live(now, _id=handle, session={"$eq": record.version[0]}) for handle, record in pairs]
+    deletions = [pymongo.DeleteOne(which) for which in as_read]
+    if client.sessions.bulk_write(deletions, ordered=False).deleted_count == len(pairs):
+        return handles
+    left = {document["_id"] for document in client.sessions.find({"_id": {"$in": handles}}, {"_id": 1})}
+    return [handle for handle in handles if handle not in left]
 
 
 def _at_most(limit: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ concern, which is the default since MongoDB 5.0, makes a logout survive a failov
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeVar
@@ -62,6 +62,7 @@ _DEFAULT_DATABASE = "test"  # as in connect-mongo and the drivers
 _PAGE = 50  # records, of up to 1 MiB, that `scan` holds in memory
 _BATCH = 1000  # documents that one command of `purge` deletes
 _SHORTEST = 0.001  # seconds; none at all would be no limit for pymongo
+_DELETED_AT_ONCE = 100
 _PREPARE_SECONDS = 60.0  # an index on a large collection takes longer than a request may
 
 
@@ -191,19 +192,36 @@ class MongoDBStore(Store):
     def delete_user(
         self, user_id: str, *, now: float, keep: str | None = None, after: Any = None, limit: int = PAGE
     ) -> Deleted:
-        """Find the handles of a page of a user's live documents, and delete these, in two commands.
+        """Find the handles of a page of a user's live documents, and delete as many as half of the time allows.
 
-        One that another process deletes between the two is among the handles returned.
+        One that another process deletes in between is among the handles returned.
         """
-        which = live(now, user_id=user_id)
+        began, which = monotonic(), live(now, user_id=user_id)
         size = limit + (keep is not None)
-        with self._calling() as client:
-            found = client.sessions.find(following(after, which), {"_id": 1}, sort=LATEST_FIRST, limit=size + 1)
-            handles = [document["_id"] for document in found]
-            chosen = [handle for handle in handles[:size] if handle != keep][:limit]
-            if chosen:
-                client.sessions.delete_many({**which, "_id": {"$in": chosen}})
-        return Deleted(chosen, more=len(set(handles) - {keep}) > len(chosen))
+        options = {"sort": LATEST_FIRST, "limit": size + 1, "batch_size": size + 1}
+        found = self._read(lambda client: list(client.sessions.find(following(after, which), {"_id": 1}, **options)))
+        handles = [document["_id"] for document in found]
+        chosen = [handle for handle in handles[:size] if handle != keep][:limit]
+
+        def delete(client: Client, part: Sequence[str]) -> Sequence[str]:
+            client.sessions.delete_many({**which, "_id": {"$in": part}})
+            return part
+
+        deleted = self._in_parts(chosen, delete, began=began)
+        return Deleted(deleted, more=len(set(handles) - {keep}) > len(deleted))
+
+    def _in_parts(
+        self, items: Sequence[T], delete: Callable[[Client, Sequence[T]], Sequence[str]], *, began: float
+    ) -> list[str]:
+        """Delete some items at a time until half of the call's time is over; return the handles of those deleted."""
+        deleted: list[str] = []
+        for start in range(0, len(items), _DELETED_AT_ONCE):
+            elapsed = monotonic() - began
+            if start and elapsed > self._timeout / 2:
+                break
+            with self._calling(self._timeout - elapsed) as client:
+                deleted += delete(client, items[start : start + _DELETED_AT_ONCE])
+        return deleted
 
     def scan(self, *, now: float) -> Iterator[tuple[str, Record]]:
         """Read page after page in the order of the handles, without an open cursor in between."""
