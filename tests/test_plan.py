@@ -73,7 +73,7 @@ PLAN = """
     stores.sqlite.leading stores.mongodb.failures stores.mongodb.documents stores.mongodb.url
     stores.redis.url
     stores.redis.connection
-    device.devices
+    device.devices device.diagnosis
     device
     device.options device.protocol device.tokens
     _core.cookies _core.ids _core.events _core.timeouts stores.base

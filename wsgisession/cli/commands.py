@@ -21,7 +21,7 @@ from ..manager import SessionManager
 from . import arguments
 from .arguments import Commands, OnStore, OnTwoStores, examples, opened
 from .copying import Copied, copy_sessions
-from .doctor import Step, examine
+from .doctor import Step, examine, examine_devices
 from .progress import progress
 from .secret import printed_secret
 from .tables import plain, readable_json, span, table
@@ -285,10 +285,17 @@ def _check_shared(*managers: SessionManager) -> None:
             raise ConfigurationError(f"{manager.store!r} is not shared with other processes: give the URL of another")
 
 
-@main.command(cls=OnStore, epilog=examples("wsgisession doctor redis://localhost:6379/0"))
+@main.command(
+    cls=OnStore,
+    epilog=examples(
+        "wsgisession doctor redis://localhost:6379/0",
+        "wsgisession doctor redis://localhost:6379/0 --devices https://example.com/.session-device",
+    ),
+)
 @arguments.url
+@click.option("--devices", metavar="URL", help="Also check what is in front of the endpoint for device-bound sessions.")
 @arguments.as_json
-def doctor(url: str, as_json: bool) -> None:
+def doctor(url: str, devices: str | None, as_json: bool) -> None:
     """Check whether the store works, and say what is wrong.
 
     It connects, asks the server about itself, creates a record, reads it, replaces it, has sixteen writers race
@@ -297,7 +304,8 @@ def doctor(url: str, as_json: bool) -> None:
     """
     problems = 0
     with opened(url, may_be_new=True) as manager:
-        for step in examine(manager.store):
+        more = () if devices is None else (examine_devices(devices),)
+        for step in chain(examine(manager.store), more):
             problems += sum(finding.level == "problem" for finding in step.findings)
             _print_step(step, as_json)
     if problems:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..device.diagnosis import examine_endpoints
 from ..errors import StoreError
 from ..stores import Record, Store
 from ..stores.findings import Finding
@@ -66,6 +67,14 @@ def examine(
         yield patient.latency()
     finally:
         patient.clean_up()
+
+
+def examine_devices(url: str) -> Step:
+    """Ask the endpoints for device-bound sessions of a running site, and time that.
+
+    :param url: of the registration endpoint.
+    """
+    return _timed(lambda: list(examine_endpoints(url)), "devices")
 
 
 def absent(store: Store) -> str:
