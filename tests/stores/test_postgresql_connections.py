@@ -20,6 +20,7 @@ from tests import servers
 from wsgisession.errors import StoreError
 from wsgisession.stores import Record
 from wsgisession.stores.postgresql import PostgreSQLStore
+from wsgisession.stores.postgresql.server import _Driver
 
 NOW = 1_800_000_000.25
 
@@ -206,6 +207,23 @@ def test_where_the_server_has_no_slot_left_calls_wait_for_those_of_this_process(
 
     with ThreadPoolExecutor(24) as threads:
         list(threads.map(visit, range(24)))
+
+
+@pytest.mark.parametrize(
+    ("said", "is_full"),
+    [
+        ("FATAL:  désolé, trop de clients sont déjà connectés", True),
+        ("ВАЖНО:  извините, уже слишком много клиентов", True),
+        ("connection to server at 127.0.0.1 failed: Connection refused", False),
+        ("failed to resolve host 'db'", False),
+    ],
+)
+def test_a_refusal_in_any_language_is_waited_out_by_a_process_that_was_let_in_before(said, is_full):
+    driver = _Driver({}, timeout=1, prepares=True)
+    error = psycopg.OperationalError(said)
+    assert not driver.is_full(error), "nobody was let in"
+    driver._open = 1
+    assert driver.is_full(error) is is_full
 
 
 def test_a_process_without_a_connection_waits_for_a_slot_of_the_server_and_says_so_in_the_end(start_server, opened):

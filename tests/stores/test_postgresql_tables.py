@@ -34,6 +34,20 @@ def made(sql: psycopg.Connection, table: str, *, sess: str = "json", sid: str = 
     )
 
 
+def test_an_index_of_the_version_before_is_not_enough_and_init_adds_what_is_missing(opened, sql, table):
+    store = opened()
+    assert store.missing() == [f"the table {store._complete.table}"]
+    store.prepare()
+    assert store.missing() == []
+    sql.execute(f'DROP INDEX "IDX_{table}_logins"; CREATE INDEX "IDX_{table}_user_id" ON {table} (user_id)')
+    assert store.missing() == ["the index on user_id"]
+    assert "has no index on user_id" in " ".join(map(str, store.diagnose(now=NOW)))
+    sql.execute(f"ALTER TABLE {table} DROP COLUMN login_order")
+    assert store.missing() == ["the column login_order"]
+    store.prepare()
+    assert store.missing() == []
+
+
 # Types
 
 

@@ -15,11 +15,16 @@ _SERVER = b"""
         getdatabaseencoding()::text, (current_setting('transaction_read_only') = 'on')::int::float8
 """
 
-# Each column of ours that is there, its type, and whether an index begins with it.
+# Each column of ours that is there, its type, and whether an index begins with it. That on the user must go on with the
+# order of logins, if the table has one.
 _COLUMNS = b"""
     SELECT attname::text, (EXISTS (
         SELECT FROM pg_index
         WHERE indrelid = attrelid AND indkey[0] = attnum AND indisvalid AND (attname <> 'sid' OR indisunique)
+            AND (attname <> 'user_id' OR coalesce((
+                SELECT indkey[1] IS NOT DISTINCT FROM o.attnum
+                FROM pg_attribute o WHERE o.attrelid = indrelid AND o.attname = 'login_order'
+            ), true))
     ))::int::float8, format_type(atttypid, NULL)
     FROM pg_attribute
     WHERE attrelid = to_regclass($1::text) AND NOT attisdropped
