@@ -30,7 +30,7 @@ PLAN = """
     cli.doctor
     cli.index cli.copying cli.progress cli.secret cli.tables
     __init__
-    moving flask django wsgi guards metrics tracing logs observed
+    moving cookies express_cookies flask django wsgi guards metrics tracing logs observed
     flask.interface wsgi.middleware wsgi.guards observing.metrics observing.tracing observing.logs
     django.checks
     django.middleware

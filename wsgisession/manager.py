@@ -10,6 +10,7 @@ from ._core import commit as _commit
 from ._core.content import Snapshot
 from ._core.cookies import CookieOptions
 from ._core.events import logger
+from ._core.ids import IDSigner
 from ._core.info import SessionInfo, info_of
 from ._core.records import is_user
 from ._core.reply import Reply
@@ -86,6 +87,11 @@ class SessionManager:
     def cookie(self) -> CookieOptions:
         """How the cookie is sent, unless a session has settings of its own."""
         return self._services.cookie
+
+    @property
+    def signer(self) -> IDSigner:
+        """What signs the IDs in cookies, and makes handles of them. For adapters."""
+        return self._services.signer
 
     @property
     def store(self) -> Store:

@@ -72,19 +72,23 @@ def login(visit: Visit, user_id: Any, data: dict[str, Any]) -> None:
         values.pop(other, None)
     for name, value in {key: user_id, **data}.items():
         values[name] = value
-    takeover.is_login, visit.owner = True, text
+    visit.owner = text
     takeover.granted = frozenset(visit.services.codec.name_of(name) for name in (*visit.services.user_keys, *data))
-    _note_login(visit)
+    _note_login(visit, takeover)
 
 
-def _note_login(visit: Visit) -> None:
-    """Note the time, and offer the browser to bind the new session to its device, with ``device_binding``."""
+def _note_login(visit: Visit, takeover: TakeOver) -> None:
+    """Let the new ID be that of a login: it restarts both timeouts, and survives the end of the old session.
+
+    With ``device_binding`` the browser is offered to bind the new session to its device.
+    """
+    takeover.is_login, visit.proven_at = True, None
     services = visit.services
-    offer = None if services.devices is None else services.devices.new_offer()
-    visit.content = msgspec.structs.replace(
-        visit.content, authenticated_at=services.clock(), issued_at=None, device=offer
-    )
-    visit.proven_at = None
+    changes: dict[str, Any] = {"authenticated_at": services.clock(), "issued_at": None}
+    changes["device"] = None if services.devices is None else services.devices.new_offer()
+    if services.is_express and not visit.cookie_changed:
+        visit.cookie, changes["cookie"] = None, None  # today's settings, as with express-session's regenerate
+    visit.content = msgspec.structs.replace(visit.content, **changes)
 
 
 def follow_user(visit: Visit) -> Texts | None:
@@ -115,8 +119,8 @@ def follow_user(visit: Visit) -> Texts | None:
                 " before the response starts"
             )
         takeover = visit.takeover or identify(visit) or regenerate(visit, keep_data=True)
-        takeover.is_login, takeover.keeps_data = True, takeover.keeps_data and visit.owner is None
-        _note_login(visit)
+        takeover.keeps_data = takeover.keeps_data and visit.owner is None
+        _note_login(visit, takeover)
     visit.owner = text
     return values.changed_texts()
 

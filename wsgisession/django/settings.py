@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +16,6 @@ from ..errors import ConfigurationError
 from ..manager import SessionManager
 from ..settings import DEFAULTS
 
-_THIRTY_DAYS = timedelta(days=30).total_seconds()
 _SETTINGS = ("WSGISESSION", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "SESSION_COOKIE_AGE")
 
 _FOR_THE_WRAPPER = "only an app that is wrapped in wsgisession.SessionMiddleware has it"
@@ -83,9 +81,8 @@ def manager_options() -> dict[str, Any]:
     # Django writes the cookie itself: the secret signs nothing here, and may be as short as Django allows.
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     secrets = [hashlib.sha256(str(key).encode()).hexdigest() for key in keys]
-    absolute = max(_THIRTY_DAYS, settings.SESSION_COOKIE_AGE)
     cookie = {"name": settings.SESSION_COOKIE_NAME, "cookie": _cookie()} if given.get("device_binding") else {}
-    return {"secret": secrets, "absolute_timeout": absolute, **cookie, **given}
+    return {"secret": secrets, "absolute_timeout": None, **cookie, **given}
 
 
 def _cookie() -> CookieOptions:
