@@ -8,7 +8,7 @@ other than str is written as ``{"~map": [[key, value], ...]}``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import isfinite
 from typing import Any, NoReturn
@@ -112,8 +112,15 @@ class Format:
         """Tell whether two texts mean the same value: spelling and the order of keys do not count."""
         if one == other:
             return True
+        if one[:1] == other[:1] == b"{" and self._have_other_keys(one, other):
+            return False
         mine, theirs = read_json(one), read_json(other)
         return (mine == theirs or _MAP in one) and self._canonical(mine) == self._canonical(theirs)
+
+    def _have_other_keys(self, one: bytes, other: bytes) -> bool:
+        """Tell whether two dicts have different keys, which costs less than to read them."""
+        mine, theirs = self.members(one), self.members(other)
+        return mine is not None and theirs is not None and mine.keys() != theirs.keys()
 
     def canonical(self, text: bytes) -> bytes:
         """Return the text that all texts of the same value have in common."""
@@ -125,11 +132,11 @@ class Format:
 
     # What a merge needs.
 
-    def members(self, text: bytes) -> dict[Key, bytes] | None:
+    def members(self, text: bytes) -> dict[Key, msgspec.Raw] | None:
         """Return the texts of the values in a dict, or None if the text is not that of a dict."""
         raise NotImplementedError
 
-    def of_members(self, members: dict[Key, bytes]) -> bytes:
+    def of_members(self, members: Mapping[Key, bytes | msgspec.Raw]) -> bytes:
         """Return the text of the dict with these values."""
         raise NotImplementedError
 
@@ -252,30 +259,36 @@ class NativeFormat(Format):
             texts = {self.name_of(self.key_of(name)): value for name, value in texts.items()}
         return texts
 
-    def members(self, text: bytes) -> dict[Key, bytes] | None:
+    def members(self, text: bytes) -> dict[Key, msgspec.Raw] | None:
         """Return the texts of the values in a dict, or None if the text is not that of a dict."""
         if text[:1] != b"{":
             return None
-        found = {name: bytes(raw) for name, raw in _split(text).items()}
+        found: dict[Any, msgspec.Raw] = _split(text)
         if text[:3] != _TAG or len(found) != 1:
-            return found  # type: ignore[return-value] # a dict with fewer kinds of keys
+            return found
         ((tag, inner),) = found.items()
         if tag == "~dict":
-            return {name: bytes(raw) for name, raw in _split(inner).items()}
+            return _split(inner)  # type: ignore[return-value] # a dict with fewer kinds of keys
         if tag == "~map":
-            return {self.decode(bytes(key)): bytes(value) for key, value in _pairs(inner)}
+            return {self.decode(bytes(key)): value for key, value in _pairs(inner)}
         return None
 
-    def of_members(self, members: dict[Key, bytes]) -> bytes:
+    def of_members(self, members: Mapping[Key, bytes | msgspec.Raw]) -> bytes:
         """Return the text of the dict with these values."""
         try:
-            plain = self.join(members) if all(type(key) is str for key in members) else None  # type: ignore[arg-type]
+            plain = object_of(members) if all(type(key) is str for key in members) else None
         except UnicodeEncodeError:
             plain = None
         if plain is None:
-            pairs = [b"[%b,%b]" % (self.encode(None, key), text) for key, text in members.items()]
+            pairs = [b"[%b,%b]" % (self.encode(None, key), bytes(text)) for key, text in members.items()]
             return b'{"~map":[%b]}' % b",".join(pairs)
         return b'{"~dict":%b}' % plain if len(members) == 1 and plain[:3] == _TAG else plain
+
+
+def object_of(members: Mapping[Any, bytes | msgspec.Raw]) -> bytes:
+    """Return the text of the JSON object with these texts of values."""
+    raw = {key: text if type(text) is msgspec.Raw else msgspec.Raw(text) for key, text in members.items()}
+    return encode_json(raw)
 
 
 def read_json(text: bytes) -> Any:

@@ -16,16 +16,18 @@ Laws 1, 2, and 4 give the same result whichever side saves first. Law 3 gives th
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any, TypeVar
+
+import msgspec
 
 from .content import Texts, containers
 from .format import Format
 from .forms import Key
 
 K = TypeVar("K", bound=Key)
+T = TypeVar("T", bytes, msgspec.Raw)  # texts; inside a value they are still parts of its text, which costs less
 
 
 def merge_texts(base: Texts, mine: Texts, theirs: Texts, format: Format, *, cleared: bool = False) -> Texts:
@@ -48,15 +50,15 @@ class _Merge:
     def __init__(self, format: Format) -> None:
         self._format = format
 
-    def members(self, base: Mapping[K, bytes], mine: Mapping[K, bytes], theirs: Mapping[K, bytes]) -> dict[K, bytes]:
+    def members(self, base: Mapping[K, T], mine: Mapping[K, T], theirs: Mapping[K, T]) -> dict[K, bytes | T]:
         """Return the merged values of a dict, theirs first."""
-        merged = dict(theirs)
+        merged: dict[K, bytes | T] = dict(theirs)
         for key in _changed(base, mine):
-            value = self._value(base.get(key), mine.get(key), theirs.get(key))
-            if value is not None:
-                merged[key] = value
-            else:
+            value = self._value(_text(base.get(key)), _text(mine.get(key)), _text(theirs.get(key)))
+            if value is None:
                 merged.pop(key, None)
+            elif value != _text(theirs.get(key)):
+                merged[key] = value
         return merged
 
     def _value(self, was: bytes | None, my: bytes | None, their: bytes | None) -> bytes | None:
@@ -127,7 +129,11 @@ class _Merge:
         return len(now) >= len(was) and all(map(self._format.same, was, now))
 
 
-def _changed(base: Mapping[K, bytes], mine: Mapping[K, bytes]) -> Iterable[K]:
+def _text(value: bytes | msgspec.Raw | None) -> bytes | None:
+    return None if value is None else bytes(value)
+
+
+def _changed(base: Mapping[K, T], mine: Mapping[K, T]) -> Iterable[K]:
     """Return the keys whose texts differ."""
     yield from [key for key, text in mine.items() if base.get(key) != text]
     yield from [key for key in base if key not in mine]
@@ -145,12 +151,13 @@ def _list_text(items: list[bytes]) -> bytes:
 def adopt(mine: dict[str, Any], merged: dict[str, Any], ours: dict[int, Any]) -> None:
     """Make ``mine`` equal to ``merged``: a dict or list that the app took out of it stays part of it.
 
+    :param merged: nobody else holds it, or a part of it.
     :param ours: the containers that may be changed in place, by their identity: those that came from the store. One
-        that the app put in may be shared with others, and is replaced by a copy. What is new is added.
+        that the app put in may be shared with others, and is replaced. What is new is added.
     """
-    fresh = copy.deepcopy(merged)  # a copy, for it may be made of parts of mine
-    _adopt(mine, fresh, dict(ours))
-    ours.update(containers(fresh))
+    new = containers(merged)
+    _adopt(mine, merged, dict(ours))
+    ours.update(new)
 
 
 def _adopt(mine: dict[str, Any], merged: dict[str, Any], free: dict[int, Any]) -> None:

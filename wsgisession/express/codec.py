@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -110,13 +110,15 @@ class ExpressCodec(Codec):
             found = {name: self.written(value) for name, value in _parsed(text).items()}
         return found
 
-    def members(self, text: bytes) -> dict[Key, bytes] | None:
+    def members(self, text: bytes) -> dict[Key, msgspec.Raw] | None:
         """Return the texts of the values in a dict, or None if the text is not that of a dict."""
-        return self.split(text) if text[:1] == b"{" else None  # type: ignore[return-value] # fewer kinds of keys
+        if text[:1] != b"{":
+            return None
+        return {name: msgspec.Raw(value) for name, value in self.split(text).items()}
 
-    def of_members(self, members: dict[Key, bytes]) -> bytes:
+    def of_members(self, members: Mapping[Key, bytes | msgspec.Raw]) -> bytes:
         """Return the text of the dict with these values."""
-        return self.join(members)  # type: ignore[arg-type] # all keys are str
+        return self.join({str(name): bytes(text) for name, text in members.items()})
 
     def _canonical(self, value: Any) -> bytes:
         return sorted_json(_whole(value))  # 1.0 and 1 are one number in JavaScript
