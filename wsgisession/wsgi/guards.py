@@ -8,8 +8,11 @@ They stand inside `SessionMiddleware`::
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -57,21 +60,63 @@ def protect(app: WSGIApplication, guards: Mapping[str, Guard]) -> WSGIApplicatio
     """Put guards in front of parts of an app, by path: ``/admin`` covers ``/admin/users``, not ``/administrator``.
 
     The longest path that covers a request's is the one that counts. Paths are the app's own, without the part that an
-    outer app took off.
+    outer app took off. If the app could read the request's path in several ways (``..``, ``//``, ``;``, escapes, upper
+    case), the guards of all readings must let the request through. A path with very many readings gets 400.
     """
-    table = sorted(((path.rstrip("/"), guard(app)) for path, guard in guards.items()), key=lambda row: -len(row[0]))
+    table = sorted(((path.rstrip("/"), guard) for path, guard in guards.items()), key=lambda row: -len(row[0]))
+
+    @cache
+    def behind(needed: tuple[int, ...]) -> WSGIApplication:
+        protected = app
+        for number in needed:
+            protected = table[number][1](protected)
+        return protected
 
     def protected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        ways = _ways_to_read(environ.get("PATH_INFO", ""))
-        inside = (one for prefix, one in table if any(f"{path}/".startswith(f"{prefix}/") for path in ways))
-        return next(inside, app)(environ, start_response)
+        path = environ.get("PATH_INFO", "")
+        outer = environ.get("SCRIPT_NAME", "")
+        readings = readings_of(path) | (readings_of(outer + path) if outer else set())
+        if len(readings) >= _MOST_READINGS:
+            start_response("400 Bad Request", [("Content-Type", "text/plain")])
+            return [b"The path of this request can be read in too many ways.\n"]
+        covering = (_covering(table, reading) for reading in readings)
+        return behind(tuple(sorted({number for number in covering if number is not None})))(environ, start_response)
 
     return protected
 
 
-def _ways_to_read(path: str) -> set[str]:
-    """Return the paths that an app may take this one for: some overlook ``//`` and ``/./``, and some do not."""
-    return {path, posixpath.normpath("/" + path.lstrip("/"))}
+_CLEAN = re.compile(r"(?:/[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)*/?")
+_PARAMETERS = re.compile(r";[^/]*")
+_MOST_READINGS = 256
+
+
+def _covering(table: Sequence[tuple[str, Guard]], path: str) -> int | None:
+    """Return the number of the guard with the longest path that covers this one, or None."""
+    return next((number for number, (prefix, _) in enumerate(table) if f"{path}/".startswith(f"{prefix}/")), None)
+
+
+def readings_of(path: str) -> set[str]:
+    """Return the paths that some app or framework may take this one for, the path itself included."""
+    readings = {path}
+    if _CLEAN.fullmatch(path):
+        return readings
+    new = [path]
+    while new and len(readings) < _MOST_READINGS:
+        one = new.pop()
+        for reading in (
+            unquote(one, "latin-1"),
+            one.replace("\\", "/"),
+            _PARAMETERS.sub("", one),
+            posixpath.normpath("/" + one.lstrip("/")),
+            re.sub("/{2,}", "/", one),
+            one.lower(),
+            one.partition("\0")[0],
+            "/".join(segment.rstrip(" .") if segment.strip(".") else segment for segment in one.split("/")),
+        ):
+            if reading not in readings:
+                readings.add(reading)
+                new.append(reading)
+    return readings
 
 
 def _guarded(
