@@ -34,7 +34,7 @@ PLAN = """
     flask.interface wsgi.middleware wsgi.guards observing.metrics observing.tracing observing.logs
     django.checks
     django.middleware
-    django.devices
+    django.devices django.guards
     django.engine
     django.carry_over
     django.settings

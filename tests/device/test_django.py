@@ -166,3 +166,23 @@ def test_the_system_checks_say_what_is_missing(clock, tmp_path):
     assert "wsgisession.E001" in errors(**{**wanted, "SESSION_COOKIE_SECURE": False})
     wrong = {"store": store, "device_binding": DeviceBinding(include_site=True, origin="https://example.com")}
     assert errors(**{**wanted, "WSGISESSION": wrong}) == ["wsgisession.E001"]
+
+
+def test_a_view_can_ask_for_a_bound_session_and_a_fresh_proof(app, clock):
+    browser = Browser(app, clock)
+    assert browser.get("/pay").status == 401
+    sign_in(browser)
+    clock.advance(100)
+    browser.sent.clear()
+    assert browser.get("/pay").json == {"bound": True, "algorithm": "ES256"}
+    assert [sent.status for sent in browser.sent] == [307, 200, 200]
+    assert browser.get("/pay-async").status == 200
+    clock.advance(100)
+    assert browser.post("/pay-async").status == 401
+
+
+def test_a_view_refuses_a_session_that_is_not_bound(app, clock):
+    old = Client(app, clock)
+    sign_in(old)
+    assert old.get("/show").status == 200
+    assert old.get("/pay").status == 403

@@ -4,6 +4,8 @@ from django.http import HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
+from wsgisession.django import require_device_proof
+
 
 def untouched(request):
     return HttpResponse("untouched")
@@ -75,6 +77,17 @@ def key(request):
     return HttpResponse(request.session.session_key)
 
 
+@require_device_proof(max_age=60)
+def pay(request):
+    return JsonResponse({"bound": request.session.is_bound, "algorithm": request.session.device.algorithm})
+
+
+@csrf_exempt
+@require_device_proof(max_age=60)
+async def pay_async(request):
+    return HttpResponse("paid")
+
+
 def up(request):
     return HttpResponse("up")
 
@@ -94,5 +107,7 @@ urlpatterns = [
     path("hear", hear),
     path("expiry/<int:seconds>", expiry),
     path("clear", clear),
+    path("pay", pay),
+    path("pay-async", pay_async),
     path("admin/", admin.site.urls),
 ]

@@ -15,10 +15,19 @@ from django.core.checks import register
 
 from .checks import check_settings
 from .engine import SessionStore
+from .guards import require_device_proof
 from .middleware import EnvironSession, SessionMiddleware
 from .settings import get_manager
 
-__all__ = ["EnvironSession", "SessionMiddleware", "SessionStore", "Sessions", "check_settings", "get_manager"]
+__all__ = [
+    "EnvironSession",
+    "SessionMiddleware",
+    "SessionStore",
+    "Sessions",
+    "check_settings",
+    "get_manager",
+    "require_device_proof",
+]
 
 
 class Sessions(AppConfig):

@@ -11,13 +11,14 @@ from django.contrib.sessions.backends.base import CreateError, SessionBase, Upda
 from django.utils.dateparse import parse_datetime
 
 from .._core import identity, writing
-from .._core.binding import Unproven
+from .._core.binding import Device, Unproven
 from .._core.events import logger
 from .._core.ids import SHORT
 from .._core.takeover import TakeOver, new_id
 from .._core.values import Values
 from .._core.visit import Visit
 from ..errors import SerializationError, SessionGone
+from ..session import Session
 from .carry_over import old_session
 from .settings import get_manager
 
@@ -80,6 +81,16 @@ class SessionStore(SessionBase):
             values.update(data)
             self._session_cache = values
         return visit, values
+
+    @property
+    def device(self) -> Device | None:
+        """The device that the session is bound to, with ``device_binding``; None for an unbound session."""
+        return Session(self._opened()[0]).device
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the session is bound to a device, so that its cookie is worthless elsewhere."""
+        return self.device is not None
 
     def clear(self) -> None:
         """Remove all data."""

@@ -11,6 +11,7 @@ from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessio
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
+from .._core.binding import Device
 from .._core.ids import SHORT
 from .._core.rules import Rules
 from ..errors import SessionError, SessionGone, StoreError
@@ -49,6 +50,16 @@ class EnvironSession(SessionBase):
         return self._get_session() if self._was_looked_at else await sync_to_async(self._get_session)()
 
     _session = property(_get_session)
+
+    @property
+    def device(self) -> Device | None:
+        """The device that the session is bound to, with ``device_binding``; None for an unbound session."""
+        return self._get_session().device
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the session is bound to a device, so that its cookie is worthless elsewhere."""
+        return self.device is not None
 
     def is_empty(self) -> bool:
         """Tell whether there are no data."""
