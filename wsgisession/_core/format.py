@@ -78,6 +78,13 @@ class Format:
 
         :raises SerializationError: for a key that cannot be stored.
         """
+        return self.text_of(key)
+
+    def text_of(self, key: Any) -> str:
+        """Return the text that no two keys of a session may have in common.
+
+        :raises SerializationError: for a key that cannot be stored.
+        """
         return key_text(self._stored_key(key))
 
     def _stored_key(self, key: Any) -> Key:

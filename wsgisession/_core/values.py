@@ -122,7 +122,7 @@ class Values(MutableMapping[Any, Any]):
             if before is None or not format.same(before, text):
                 texts = dict(base) if texts is None else texts
                 texts[name] = text
-        if texts is not None and len(texts) != len(data):
+        if texts is not None and (len(texts) != len(data) or any(type(key) is not str for key in self.touched)):
             self._refuse_clash()
         return texts
 
@@ -133,13 +133,13 @@ class Values(MutableMapping[Any, Any]):
         """
         known: dict[str, Any] = {}
         for key in self._data:
-            name = self._format.name_of(key)
-            if name in known:
+            text = self._format.text_of(key)
+            if text in known:
                 raise SerializationError(
-                    f"session[{key!r:.100}] cannot be stored: the key {known[name]!r:.100} has the same text;"
+                    f"session[{key!r:.100}] cannot be stored: the key {known[text]!r:.100} has the same text;"
                     " rename one of them"
                 )
-            known[name] = key
+            known[text] = key
 
     def texts(self) -> Texts:
         """Return the texts of all keys as they are now."""
