@@ -197,7 +197,7 @@ def test_all_live_records_are_scanned(store, now):
 
 
 def test_sqlite_has_no_layout_of_express(sqlite_url):
-    with pytest.raises(ConfigurationError, match="redis://, postgresql:// or mongodb://"):
+    with pytest.raises(ConfigurationError, match="redis://, postgresql://, or mongodb://"):
         in_layout_of_express(open_store(sqlite_url), Reader(glance, KEYS))
 
 

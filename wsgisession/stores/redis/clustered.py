@@ -99,27 +99,44 @@ class InCluster:
 
     def delete_user(self, user: bytes, time: int, keep: str, after: Any, limit: int, deadline: float) -> Deleted:
         """Delete some of a user's records, one after the other, until the limit or the end of the time."""
-        until, deleted, lost = until_of(deadline), list[str](), None
+        until, deleted = until_of(deadline), list[str]()
+        lost: NotConfirmedError | None = None
         kept = keep.encode()
         scores = dict(self._members(user, after, limit + 1, deadline))
         members = [handle for handle in scores if handle != kept]
-        for number, handle in enumerate(members[:limit]):
-            if number and monotonic() > until:
+        for first in range(0, len(members), _AT_ONCE):
+            chunk = members[first : min(first + _AT_ONCE, limit)]
+            if first and monotonic() > until:
                 break
-            try:
-                owner = self._delete(handle, time, "", b"=" + user, deadline)
-            except NotConfirmedError as error:
-                owner, lost = error.reply, error
-            if owner is not None:
-                deleted.append(handle.decode())
-            if owner is not None:
-                self._remove(user, [handle], deadline)
-            else:
-                self._evaluate(REMOVE, self._sets + user, (0, handle, scores[handle]), deadline)
+            owners, lost = self._delete_each(user, chunk, time, deadline)
+            chunk = chunk[: len(owners)]
+            ended = [handle for handle, owner in zip(chunk, owners, strict=True) if owner is not None]
+            deleted += [handle.decode() for handle in ended]
+            self._clean(user, ended, deadline)
+            dead = [(self._sets + user, (0, handle, scores[handle])) for handle in chunk if handle not in ended]
+            self._client().evaluate_many(REMOVE, dead, deadline)
+            if lost is not None:
+                break
         more = any(handle != kept for handle, _ in self._members(user, after, 2, deadline))
         if lost is not None:
             raise NotConfirmedError(lost.confirmed, Deleted(deleted, more)) from lost
         return Deleted(deleted, more)
+
+    def _delete_each(
+        self, user: bytes, handles: list[bytes], time: int, deadline: float
+    ) -> tuple[list[bytes | None], NotConfirmedError | None]:
+        """Delete records of a user, and return whose each was: up to one that replicas have not confirmed."""
+        if not self._replicas:
+            arguments = [(_DIGITS % time, b"", handle, "", b"=" + user) for handle in handles]
+            calls = [(self._prefix + handle, each) for handle, each in zip(handles, arguments, strict=True)]
+            return self._client().evaluate_many(DELETE, calls, deadline), None
+        owners: list[bytes | None] = []
+        for handle in handles:
+            try:
+                owners.append(self._delete(handle, time, "", b"=" + user, deadline))
+            except NotConfirmedError as error:
+                return [*owners, error.reply], error
+        return owners, None
 
     def values(self, keys: list[bytes], deadline: float) -> list[bytes | None]:
         """Return the values of keys; None where there is none, or no string."""

@@ -128,7 +128,9 @@ class ExpressRedisStore(RedisStore):
             if first and monotonic() > until:
                 break
             chunk = handles[first : first + _AT_ONCE]
-            deleted.delete(chunk, self._read(chunk, now, deadline), until=until)
+            deleted.delete(chunk, self._read(chunk, now, deadline))
+            if deleted.is_unconfirmed:
+                break
         rest = members_of(self._client(), set_, after, 2, deadline)
         return deleted.result(more=any(handle != kept for handle, _ in rest))
 
@@ -138,7 +140,7 @@ class ExpressRedisStore(RedisStore):
         until, deleted = until_of(deadline), _Deleting(self, user_id, self._sets + layout.text(user_id), deadline)
         while search.masters and (handles := search.step(self, deadline)) is not None:
             wanted = [handle for handle in handles if handle != keep.encode()]
-            deleted.delete(wanted, self._read(wanted, now, deadline), until=math.inf)
+            deleted.delete(wanted, self._read(wanted, now, deadline))
             if monotonic() > until or deleted.handles:
                 break
         if not search.masters:
@@ -185,14 +187,21 @@ class ExpressRedisStore(RedisStore):
         return Record(record.data, record.ttl, record.user_id, record.data, now + record.ttl)
 
     def _end(self, handle: str, version: bytes, deadline: float) -> bool:
-        key = self._prefix + handle.encode()
-        value = self._client().evaluate(EXPRESS_DELETE, key, (version,), deadline, repeat=False, replicas=self._wait)
+        value = self._end_value(handle.encode(), version, deadline)
         if value is None:
             return False
         _, user_id = self._reader.glance(value)
         if user_id is not None:
             self._clean(self._sets + layout.text(user_id), [handle.encode()], deadline)
         return True
+
+    def _end_value(self, handle: bytes, version: bytes, deadline: float) -> bytes | None:
+        """Delete a record, or only this one, and return its text."""
+        key, arguments = self._prefix + handle, (version,)
+        value: bytes | None = self._client().evaluate(
+            EXPRESS_DELETE, key, arguments, deadline, repeat=False, replicas=self._wait
+        )
+        return value
 
     def _set(self, record: Record) -> tuple[bytes, bytes]:
         """Return the set of a record's user, for a script on the record's server, and for one on its own."""
@@ -218,27 +227,41 @@ class _Deleting:
         self._lost: NotConfirmedError | None = None
         self._left = False
 
-    def delete(self, handles: list[bytes], records: list[Record | None], *, until: float) -> None:
+    def delete(self, handles: list[bytes], records: list[Record | None]) -> None:
         """Delete those of the user; what is not there, or another user's, leaves the set."""
-        gone: list[bytes] = []
-        for handle, record in zip(handles, records, strict=True):
-            if monotonic() > until and (gone or self.handles):
-                break
-            if record is None or record.user_id != self._user_id:
-                gone.append(handle)
-            elif self._end(handle.decode(), record):
-                self.handles.append(handle.decode())
-            else:
+        pairs = list(zip(handles, records, strict=True))
+        mine = [(handle, record) for handle, record in pairs if record is not None and record.user_id == self._user_id]
+        gone = set(handles) - {handle for handle, _ in mine}
+        for (handle, _), value in zip(mine, self._end(mine), strict=False):  # it stops where replicas do not confirm
+            if value is None:
                 self._left = True  # it has been written in the meantime
-        self._store._clean(self._set, gone, self._deadline)
+            else:
+                gone.add(handle)
+                self.handles.append(handle.decode())
+        self._store._clean(self._set, list(gone), self._deadline)
 
-    def _end(self, handle: str, record: Record) -> bool:
-        try:
-            return self._store._end(handle, record.version, self._deadline)
-        except NotConfirmedError as error:
-            self._lost = error
-            self._store._clean(self._set, [handle.encode()], self._deadline)
-            return True
+    def _end(self, records: list[tuple[bytes, Record]]) -> list[bytes | None]:
+        """Delete records as they were read; return what each was, or None if it is another one by now.
+
+        Up to one that replicas have not confirmed: to wait for them takes the time of the call.
+        """
+        store, client = self._store, self._store._client()
+        if not store._wait:
+            calls = [(store._prefix + handle, (record.version,)) for handle, record in records]
+            return client.evaluate_many(EXPRESS_DELETE, calls, self._deadline)
+        values = []
+        for handle, record in records:
+            try:
+                values.append(store._end_value(handle, record.version, self._deadline))
+            except NotConfirmedError as error:
+                self._lost = error
+                return [*values, error.reply]
+        return values
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether replicas have not confirmed a deletion, so that the time of the call is over."""
+        return self._lost is not None
 
     def result(self, *, more: bool) -> Deleted:
         """Return what was done, unless too few replicas have confirmed it."""

@@ -63,6 +63,18 @@ class Client:
         except exceptions.NoScriptError:
             return self.execute(("EVAL", script.text, *rest), deadline, key=key, repeat=repeat, replicas=replicas)
 
+    def evaluate_many(self, script: Script, calls: Sequence[tuple[bytes, Sequence[Any]]], deadline: float) -> list[Any]:
+        """Run a script on several keys, each with its arguments, in one round trip, and return the replies."""
+        commands = [(key, ("EVALSHA", script.sha, 1, key, *arguments)) for key, arguments in calls]
+        replies = self.execute_many(commands, deadline)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, exceptions.NoScriptError):
+                key, arguments = calls[number]
+                replies[number] = self.evaluate(script, key, arguments, deadline)
+            elif isinstance(reply, Exception):
+                raise reply
+        return replies
+
     def masters(self, deadline: float) -> list[Any]:
         """Return what `ask` is to be given, in turn."""
         raise NotImplementedError
