@@ -128,7 +128,10 @@ class SessionManager:
         """
         if environ is None:
             environ = {"wsgi.url_scheme": scheme, "HTTP_HOST": host}
-        return _commit.commit(session._visit, environ, dropped=dropped)
+        visit = session._visit
+        reply = _commit.commit(visit, environ, dropped=dropped)
+        visit.sealed = True
+        return reply
 
     def finish(self, session: Session) -> None:
         """Write what changed after the headers were sent, when the body has ended.

@@ -48,7 +48,6 @@ def commit(visit: Visit, environ: Environ, *, dropped: bool = False) -> Reply:
         header = expired_cookie(visit, environ)
     headers = () if services.devices is None else _device_headers(visit, environ, sends)
     visit.delivered()
-    visit.sealed = True
     return Reply(header, visit.accessed, visit.clear_site_data, headers)
 
 
