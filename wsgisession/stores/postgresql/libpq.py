@@ -10,7 +10,7 @@ import hashlib
 import os
 import select
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 
@@ -44,6 +44,7 @@ _CONNECTED, _IDLE = pq.ConnStatus.OK, pq.TransactionStatus.IDLE
 _TEXT, _BINARY = pq.Format.TEXT, pq.Format.BINARY
 _DOUBLE = struct.Struct("!d")
 _KEEPALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+_NO_ANSWER = "the server did not answer in time"
 _UNREADABLE = (
     "the URL of the postgresql store cannot be read: write postgresql://user:password@host:5432/database, "
     "with %XX for special characters in the password"
@@ -61,6 +62,7 @@ class Connection:
 
     def __init__(self, params: ConnDict, deadline: float, *, prepares: bool = True) -> None:
         self._pgconn = _connected(params, deadline)
+        self._is_readable = _readability(self._pgconn.socket)
         self._prepares = prepares
         self._names: dict[bytes, bytes] = {}
         self._refused = 0
@@ -73,7 +75,7 @@ class Connection:
     @property
     def is_stale(self) -> bool:
         """Whether the server has sent something unasked, as it does when it ends a connection."""
-        return _is_ready(self._pgconn.socket, 0)
+        return self._is_readable(0)
 
     def close(self) -> None:
         """Close it."""
@@ -126,7 +128,9 @@ class Connection:
         last = None
         while True:
             while pgconn.is_busy():
-                _wait(pgconn.socket, deadline)
+                remaining = deadline - monotonic()
+                if remaining <= 0 or not self._is_readable(remaining):
+                    raise TimeoutError(_NO_ANSWER)
                 pgconn.consume_input()
             result = pgconn.get_result()
             if result is None:
@@ -164,7 +168,16 @@ def _connected_to(params: ConnDict, deadline: float) -> PGconn:
 def _wait(fileno: int, deadline: float, *, write: bool = False) -> None:
     remaining = deadline - monotonic()
     if remaining <= 0 or not _is_ready(fileno, remaining, write=write):
-        raise TimeoutError("the server did not answer in time")
+        raise TimeoutError(_NO_ANSWER)
+
+
+def _readability(fileno: int) -> Callable[[float], bool]:
+    """Return what waits for input on a socket, for so many seconds at most."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda timeout: _is_ready(fileno, timeout)
+    poll = select.poll()  # made once, for it is used several times in every call
+    poll.register(fileno, select.POLLIN)
+    return lambda timeout: bool(poll.poll(timeout * 1000))
 
 
 def _is_ready(fileno: int, timeout: float, *, write: bool = False) -> bool:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ..pool import Fault, PerProcess, Pool
 from .causes import is_full, is_lost
 from .libpq import ConnDict, Connection, Error, PGresult, Value, errors, with_limits
-
-T = TypeVar("T")
 
 _REPEATED = (errors.SerializationFailure, errors.DeadlockDetected)
 _PAUSE = 0.02  # seconds at most before a transaction is repeated: its rival does the same
@@ -54,7 +52,7 @@ class Server:
         :raises psycopg.Error: if the server cannot be reached or refuses; without the values of a row in its text.
         :raises TimeoutError: if the deadline (of `time.monotonic`) has passed.
         """
-        tries = _Tries(lambda connection, until: connection.execute(statement, values, until))
+        tries = _Tries(statement, values)
         while True:
             try:
                 return Answer(self._pool().run(tries, deadline), tries.lost > 0)
@@ -77,15 +75,15 @@ class Server:
 class _Tries:
     """The tries of one call. Every statement of ours may be sent twice: see `Answer.is_repeated`."""
 
-    def __init__(self, work: Callable[[Connection, float], PGresult]) -> None:
-        self._work = work
+    def __init__(self, statement: bytes, values: Sequence[Value]) -> None:
+        self._statement, self._values = statement, values
         self._made = 0
         self.lost = 0
 
     def __call__(self, connection: Connection, until: float) -> PGresult:
         self._made += 1
         try:
-            return self._work(connection, until)
+            return connection.execute(self._statement, self._values, until)
         except Exception as error:
             self.lost += is_lost(error)
             raise
