@@ -27,11 +27,21 @@ TOUCHING_OTHERS = [
     "tests/test_django.py",
     "tests/test_encryption.py",
     "tests/test_flask.py",
+    "tests/test_commit.py",
+    "tests/test_cookie_settings.py",
+    "tests/test_ending.py",
     "tests/test_manager.py",
+    "tests/test_records.py",
+    "tests/test_takeover.py",
+    "tests/test_visit.py",
+    "tests/test_writing.py",
     "tests/test_moving.py",
     "tests/test_session.py",
     "tests/test_signing.py",
     "tests/test_wsgi.py",
+    "tests/test_wsgi_apps.py",
+    "tests/test_wsgi_failures.py",
+    "tests/test_wsgi_streams.py",
 ]
 """The tests that depend on other packages."""
 

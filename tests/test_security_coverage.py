@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-CHECKLIST = TESTS.parent.parent / "shared" / "SECURITY.md"
-"""Where the rows come from, with their sources; the list below stands for it elsewhere."""
 
 ROWS = {
     1: "M IDs are 256 bits of the operating system's CSPRNG, and nothing else",
@@ -116,9 +114,3 @@ def test_a_test_says_its_rows_in_its_name_or_its_docstring():
     (test,) = ast.parse('def test_security_23_24_it_holds():\n    """SECURITY 5, 6: and so on, 7."""').body
     assert isinstance(test, ast.FunctionDef)
     assert list(numbers_of(test)) == [23, 24, 5, 6]
-
-
-def test_the_list_is_the_checklist_s_where_that_is_at_hand():
-    text = CHECKLIST.read_text() if CHECKLIST.exists() else "".join(f"| {row} | {ROWS[row][0]} |\n" for row in ROWS)
-    rows = re.findall(r"^\| (\d+) \| ([MOD]) \|", text, re.MULTILINE)
-    assert {int(number): level for number, level in rows} == {row: ROWS[row][0] for row in ROWS}
