@@ -1,4 +1,4 @@
-"""Flask's settings become the manager's options."""
+"""Flask's settings become the manager's options, and errors name what the developer wrote."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from tests.flask_apps import app_with_sessions
 from wsgisession import ConfigurationError, CookieOptions, SessionManager
-from wsgisession.flask.settings import OPTIONS, _warn_once, options_of, snapshot
+from wsgisession.flask import FlaskSessions
+from wsgisession.flask.settings import OPTIONS, settings_of, snapshot, warn_once
 
 SECRET = "a secret that is long enough"
 OLD = "the secret of last year, long enough"
@@ -18,7 +20,7 @@ OLD = "the secret of last year, long enough"
 def options(given: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
     app = Flask("any")
     app.config.update({"SECRET_KEY": SECRET, **settings})
-    return options_of(app, given or {})
+    return settings_of(app, given or {}).options
 
 
 def test_an_app_that_sets_a_secret_only_has_flasks_defaults_and_safe_ones():
@@ -70,7 +72,7 @@ def test_a_setting_is_an_option_of_the_cookie(setting, value, option, expected):
     assert options(**{setting: value})["cookie"][option] == expected
 
 
-@pytest.mark.parametrize("value", ["", None])
+@pytest.mark.parametrize("value", ["", None, False])
 def test_an_empty_setting_of_the_cookie_is_none(value):
     assert "domain" not in options(SESSION_COOKIE_DOMAIN=value)["cookie"]
 
@@ -96,11 +98,10 @@ def test_every_option_of_a_manager_is_a_setting_but_those_that_flask_has_in_its_
 
 def test_an_app_may_have_settings_as_attributes_of_its_class():
     class Shop(Flask):
-        secret_key = "shop"
-        testing = True
+        secret_key = SECRET
         permanent_session_lifetime = timedelta(days=60)
 
-    found = options_of(Shop("any"), {})
+    found = settings_of(Shop("any"), {}).options
     assert found["absolute_timeout"] == 60 * 86400
     SessionManager(**found)
 
@@ -111,17 +112,20 @@ def test_fallbacks_that_are_one_text_are_refused(fallbacks):
         options(SECRET_KEY_FALLBACKS=fallbacks)
 
 
-@pytest.mark.parametrize("setting", ["TESTING", "DEBUG"])
-def test_only_a_weak_secret_is_strengthened_and_only_where_nobody_depends_on_it(setting):
-    settings = {"SECRET_KEY": "dev", "SECRET_KEY_FALLBACKS": [SECRET]}
-    assert options(**settings)["secret"] == ["dev", SECRET]
-    weak, good = options(**settings, **{setting: True})["secret"]
+def test_only_a_weak_secret_is_strengthened():
+    app = Flask("any")
+    app.config.update(SECRET_KEY="dev", SECRET_KEY_FALLBACKS=[SECRET])
+    found = settings_of(app, {})
+    weak, good = found.options["secret"]
     assert (len(weak), good) == (64, SECRET)
+    assert "SECRET_KEY has 3 bytes" in (found.weakness or "")
+    SessionManager(**found.options)
 
 
-def test_a_secret_that_is_one_text_is_one_secret_in_tests_too():
-    assert options(SESSION_SECRET=SECRET, TESTING=True)["secret"] == [SECRET]
-    assert options({"secret": OLD}, TESTING=True)["secret"] == [OLD]
+def test_a_good_secret_has_no_weakness():
+    app = Flask("any")
+    app.config["SECRET_KEY"] = SECRET
+    assert settings_of(app, {}).weakness is None
 
 
 def test_a_snapshot_does_not_follow_a_change_inside_a_setting():
@@ -134,7 +138,7 @@ def test_a_snapshot_does_not_follow_a_change_inside_a_setting():
 
 
 def warnings_of(caplog, **settings: Any) -> list[str]:
-    _warn_once.cache_clear()  # other tests may have caused them
+    warn_once.cache_clear()  # other tests may have caused them
     options(**settings)
     return caplog.messages
 
@@ -151,28 +155,127 @@ def warnings_of(caplog, **settings: Any) -> list[str]:
         ("SESSION_COOKIE_MAX_AGE", "PERMANENT_SESSION_LIFETIME"),
     ],
 )
-def test_a_mistyped_setting_is_told_in_the_log_with_the_one_that_was_meant(mistyped, meant, caplog):
+def test_a_misspelled_setting_is_logged_with_the_one_that_was_meant(mistyped, meant, caplog):
     (warning,) = warnings_of(caplog, **{mistyped: "a value that is nobody's business"})
-    assert warning == f"FlaskSessions has no setting {mistyped}: was {meant} meant?"
+    assert warning == f"FlaskSessions has no setting {mistyped}: did you mean {meant}?"
 
 
-def test_a_mistyped_setting_is_told_once(caplog):
+def test_a_misspelled_setting_is_logged_once(caplog):
+    warn_once.cache_clear()
     for seconds in (60, 61):
         options(SESSION_STOER="memory://", SESSION_IDLE_TIMEOUT=seconds)
     assert len(caplog.messages) == 1
 
 
-def test_settings_of_other_extensions_and_of_the_app_are_no_mistakes(caplog):
-    of_flask_session = (
-        "TYPE PERMANENT USE_SIGNER KEY_PREFIX ID_LENGTH SID_LENGTH SERIALIZATION_FORMAT CLEANUP_N_REQUESTS "
-        "REDIS MEMCACHED CACHELIB FILE_DIR FILE_THRESHOLD FILE_MODE MONGODB MONGODB_DB MONGODB_COLLECT SQLALCHEMY "
-        "SQLALCHEMY_TABLE SQLALCHEMY_SEQUENCE SQLALCHEMY_SCHEMA SQLALCHEMY_BIND_KEY DYNAMODB DYNAMODB_TABLE"
-    )
-    of_flask_login, of_the_app = "PROTECTION", "WARNING_MINUTES"
-    names = [*of_flask_session.split(), of_flask_login, of_the_app]
-    assert warnings_of(caplog, **{f"SESSION_{name}": "any" for name in names}) == []
+def test_settings_of_other_extensions_and_of_the_app_are_not_mistakes(caplog):
+    of_flask_login, of_the_app = "SESSION_PROTECTION", "SESSION_WARNING_MINUTES"
+    assert warnings_of(caplog, **{of_flask_login: "strong", of_the_app: 5}) == []
 
 
-def test_settings_that_are_known_are_no_mistakes(caplog):
+def test_settings_that_are_known_are_not_mistakes(caplog):
     known = {f"SESSION_{option.upper()}": [SECRET] for option in OPTIONS - {"cookie", "name"}}
     assert warnings_of(caplog, **known) == []
+
+
+# A lifetime that cannot be right.
+
+
+@pytest.mark.parametrize(
+    "value", ["31 days", "3600", timedelta(days=4000), timedelta.max, 10**9, 1e30, float("inf"), [1], None]
+)
+def test_a_lifetime_that_cannot_be_right_is_an_error_that_names_it(value):
+    with pytest.raises(ConfigurationError, match="PERMANENT_SESSION_LIFETIME"):
+        options(PERMANENT_SESSION_LIFETIME=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1, 3600, timedelta(days=3650), timedelta(0)])
+def test_a_lifetime_of_up_to_ten_years_is_accepted(value):
+    SessionManager(**options(PERMANENT_SESSION_LIFETIME=value))
+
+
+def test_the_error_about_a_lifetime_reaches_the_developer():
+    app = app_with_sessions(PERMANENT_SESSION_LIFETIME="a month", PROPAGATE_EXCEPTIONS=True)
+    with pytest.raises(ConfigurationError, match="PERMANENT_SESSION_LIFETIME must be .* not 'a month'"):
+        app.test_client().get("/get")
+
+
+# Errors name what the developer wrote.
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"SESSION_IDLE_TIMEOUT": "an hour"}, "SESSION_IDLE_TIMEOUT"),
+        ({"SESSION_IDLE_TIMEOUT": 90 * 86400, "SESSION_ABSOLUTE_TIMEOUT": 3600}, "SESSION_IDLE_TIMEOUT"),
+        ({"SESSION_ON_STORE_ERROR": "ignore"}, "SESSION_ON_STORE_ERROR"),
+        ({"SESSION_STORE": 7}, "SESSION_STORE"),
+        ({"SESSION_MAX_SESSIONS_PER_USER": 0}, "SESSION_MAX_SESSIONS_PER_USER"),
+        ({"SESSION_ROLLING": "yes"}, "SESSION_ROLLING"),
+        ({"SESSION_COOKIE_SAMESITE": "Sometimes"}, "SESSION_COOKIE_SAMESITE"),
+        ({"SESSION_COOKIE_PATH": "shop"}, "SESSION_COOKIE_PATH"),
+        ({"SESSION_COOKIE_DOMAIN": "http://shop.example"}, "SESSION_COOKIE_DOMAIN"),
+        ({"SESSION_COOKIE_NAME": "a b"}, "SESSION_COOKIE_NAME|the cookie name 'a b'"),
+    ],
+)
+def test_an_error_about_a_setting_names_the_setting(settings, named):
+    app = app_with_sessions(PROPAGATE_EXCEPTIONS=True, **settings)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=named):
+            app.test_client().get("/get")
+
+
+def test_an_error_about_an_argument_names_the_argument():
+    app = app_with_sessions(options={"idle_timeout": 90 * 86400}, PROPAGATE_EXCEPTIONS=True)
+    with pytest.raises(ConfigurationError, match=r"^idle_timeout"):
+        app.test_client().get("/get")
+
+
+# Arguments are checked at once.
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stroe": "memory://"}, "'stroe'; did you mean 'store'"),
+        ({"idle_timeout": "an hour"}, "idle_timeout must be"),
+        ({"absolute_timeout": -1}, "absolute_timeout must be"),
+        ({"store": "postgres-sql://localhost"}, "postgres-sql"),
+        ({"store": 7}, "store must be"),
+        ({"cookie": {"same_site": "Sometimes"}}, "same_site"),
+        ({"cookie": {"samesite": "Lax"}}, "did you mean 'same_site'"),
+        ({"cookie": "Lax"}, "cookie must be"),
+        ({"name": "a b"}, "a b"),
+        ({"on_store_error": "ignore"}, "on_store_error must be"),
+        ({"max_sessions_per_user": 0}, "max_sessions_per_user must be"),
+        ({"user_loader": 7}, "user_loader must be callable"),
+        ({"encryption_key": "short"}, "encryption"),
+        ({"secret": []}, "secret"),
+        ({"carry_over": "yes"}, "carry_over must be"),
+        ({"carry_over": True, "carry_over_until": "tomorrow"}, "carry_over_until must be"),
+    ],
+)
+def test_an_argument_that_cannot_be_right_is_refused_at_once(given, message):
+    with pytest.raises(ConfigurationError, match=message):
+        FlaskSessions(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"idle_timeout": timedelta(days=60)},
+        {"cookie": {"secure": False}},
+        {"name": "__Host-shop"},
+        {"secret": None},
+        {"carry_over": False},
+        {"carry_over": True},
+        {"store": "sqlite:///sessions.db"},
+    ],
+)
+def test_an_argument_that_can_be_right_with_other_settings_is_not_refused_before_them(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    FlaskSessions(**given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checking_the_arguments_opens_no_connection():
+    FlaskSessions(store="redis://127.0.0.1:1/0")

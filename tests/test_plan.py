@@ -31,14 +31,15 @@ PLAN = """
     cli.index cli.copying cli.progress cli.secret cli.tables
     __init__
     moving cookies express_cookies flask django wsgi guards metrics tracing logs observed
-    flask.interface wsgi.middleware wsgi.guards observing.metrics observing.tracing observing.logs
+    flask.interface flask.guards wsgi.middleware wsgi.guards observing.metrics observing.tracing observing.logs
     django.checks
     django.middleware
     django.devices django.guards
     django.engine
     django.carry_over
     django.settings
-    flask.settings flask.carry_over flask.devices
+    flask.settings flask.carry_over flask.devices flask.sessions
+    flask.leftovers
     wsgi.proof
     wsgi.access
     wsgi.environ

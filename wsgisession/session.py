@@ -94,6 +94,10 @@ class Session(MutableMapping[Any, Any]):
         handle = visit.handle
         return f"<Session {visit.services.signer.shown(handle) if handle else 'without a record'}>"
 
+    def __sentry_repr__(self) -> str:
+        """Return the repr: Sentry would otherwise read every mapping that it finds in a frame."""
+        return repr(self)
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a session cannot be pickled or deep-copied; use dict(session)")
 

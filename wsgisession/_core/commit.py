@@ -24,6 +24,8 @@ def commit(visit: Visit, environ: Environ, *, dropped: bool = False) -> Reply:
     :raises StoreError: if the store failed; the response must not be a success then.
     """
     services = visit.services
+    if visit.failure is not None:
+        return _failed(visit)
     if dropped and services.unset == "keep" and not visit.ended:
         return _unwritten(visit)
     if visit.values is None:
@@ -55,7 +57,7 @@ def _write(visit: Visit, environ: Environ) -> str:
     """Write the session, and return what to do about its cookie: "cookie", "expired", or ""."""
     services = visit.services
     _follow_framework(visit)
-    if visit.content.issued_at == REISSUE and visit.takeover is None and visit.snapshot is not None:
+    if visit.content.issued_at == REISSUE and visit.takeover is None and visit.is_stored and visit.is_answered:
         identity.regenerate(visit, keep_data=True)
     texts = identity.follow_user(visit)
     if _is_withheld(visit, environ):
@@ -122,7 +124,7 @@ def decide(visit: Visit, texts: Texts | None) -> tuple[str, str]:
     if takeover is not None and takeover.is_due:
         return "create", "cookie"
     if visit.snapshot is not None:
-        if visit.due:
+        if visit.due and visit.is_answered:
             return "create", "cookie"
         repeats = services.rolling or visit.resend or _refreshes(visit)
         if texts is not None or visit.cookie_changed:
@@ -133,7 +135,7 @@ def decide(visit: Visit, texts: Texts | None) -> tuple[str, str]:
         return "create", "cookie"
     if visit.ended:
         return "", "expired" if visit.ended == "browser" else ""
-    if services.save_uninitialized and visit.origin is Origin.NEW:
+    if services.save_uninitialized and visit.origin is Origin.NEW and visit.is_answered:
         return "create", "cookie"
     return "", ""
 
@@ -143,7 +145,7 @@ def finish(visit: Visit) -> None:
 
     :raises StoreError: if the store failed.
     """
-    if visit.values is None:
+    if visit.values is None or visit.failure is not None:
         return
     try:
         texts = identity.follow_user(visit)
@@ -160,6 +162,16 @@ def finish(visit: Visit) -> None:
         writing.replace(visit, texts)
     except SessionGone:
         _note_gone(visit)
+
+
+def _failed(visit: Visit) -> Reply:
+    """Say again that the store failed if the app wrote to the session in spite of that; do not ask it again.
+
+    :raises StoreError: the one that the app has seen.
+    """
+    if visit.failure is not None and (visit.is_changed or visit.cookie_changed):
+        raise visit.failure
+    return Reply(vary=visit.accessed)
 
 
 def _unwritten(visit: Visit) -> Reply:

@@ -11,7 +11,7 @@ from .content import REISSUE, Snapshot, Texts
 from .records import check_user, is_user, login_id, user_text
 from .takeover import TakeOver, new_id
 from .values import Values
-from .visit import Visit
+from .visit import NO_NEW_ID, Visit
 
 
 def identify(visit: Visit) -> TakeOver | None:
@@ -37,13 +37,13 @@ def regenerate(visit: Visit, *, keep_data: bool) -> TakeOver:
     """Ask for a new ID, which takes over when the response is about to be sent.
 
     :raises HeadersSentError: after the headers were sent.
-    :raises SessionError: for a session opened by its handle.
+    :raises SessionError: for a session opened by its handle, and in an event of a socket.
     """
     visit.open()
     if visit.sealed:
         raise HeadersSentError("a new session ID needs a cookie, but the headers have been sent; regenerate earlier")
-    if visit.header is None:
-        raise SessionError("a session opened by its handle cannot get a new ID, because no response would carry it")
+    if not visit.is_answered:
+        raise SessionError(NO_NEW_ID)
     takeover = visit.takeover = _take_over(visit, visit.snapshot)
     takeover.asked, visit.snapshot, visit.due = True, None, False
     changes: dict[str, Any] = {"issued_at": visit.services.clock(), "presented_at": None}
@@ -109,7 +109,7 @@ def follow_user(visit: Visit) -> Texts | None:
         return values.changed_texts()
     if visit.owner is not None:
         values.inherit_nothing()
-    if visit.header is None:
+    if not visit.is_answered:
         now = visit.services.clock()
         visit.content = msgspec.structs.replace(visit.content, issued_at=REISSUE, authenticated_at=now)
     elif visit.takeover is None or not visit.takeover.is_login:

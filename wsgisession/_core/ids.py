@@ -51,12 +51,24 @@ def parse_secrets(secret: str | bytes | Sequence[str | bytes]) -> tuple[bytes, .
 def _checked(secret: object) -> bytes:
     if not isinstance(secret, (str, bytes)):
         raise ConfigurationError(f"a secret must be str or bytes, not {type(secret).__name__}; {CURE}")
-    value = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+    weakness = weakness_of(secret)
+    if weakness is not None:
+        raise ConfigurationError(f"the secret {weakness}; {CURE}")
+    return _as_bytes(secret)
+
+
+def weakness_of(secret: str | bytes) -> str | None:
+    """Return what makes a secret too weak, as the rest of a sentence that it begins; None for a good one."""
+    value = _as_bytes(secret)
     if len(value) < _SHORTEST:
-        raise ConfigurationError(f"the secret has {len(value)} bytes and needs at least {_SHORTEST}; {CURE}")
+        return f"has {len(value)} bytes and needs at least {_SHORTEST}"
     if _KNOWN.search(value) or len(set(value)) < 6:
-        raise ConfigurationError(f"the secret is one that anybody would try; {CURE}")
-    return value
+        return "is one that anybody would try"
+    return None
+
+
+def _as_bytes(secret: str | bytes) -> bytes:
+    return secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
 
 
 class _HMACSHA256(SigningAlgorithm):

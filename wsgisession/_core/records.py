@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from uuid import UUID
@@ -25,6 +27,7 @@ GONE = "the session was destroyed, revoked, or expired while this request ran"
 
 _LONGEST_USER = 1024
 _BATCH = 500
+_LONGEST_BEFORE_A_SECOND_CALL = 0.25  # seconds
 
 
 class Records:
@@ -138,12 +141,15 @@ class Records:
         """Store new content, or return None if the handle is taken.
 
         :param order: of the user's login, if it was accepted under another handle before; 0 lets the store give one.
-        :raises StoreError: after trying to delete the record again, for nobody knows its ID.
+        :raises StoreError: after trying to delete the record again, for nobody knows its ID. A store that took long to
+            fail is not asked, so that one that hangs costs one timeout; the record expires then.
         """
+        started = time.monotonic()
         try:
             stored = self._ask(self.store.create, handle, self._packed(handle, content, order=order), now=self._clock())
         except StoreError:
-            self.forget(handle)
+            if time.monotonic() - started < _LONGEST_BEFORE_A_SECOND_CALL:
+                self.forget(handle)
             raise
         return None if stored is None else Snapshot(handle, stored, content)
 
@@ -370,14 +376,27 @@ class Records:
         return Record(packed, self.ttl(content), text, version, order=order if text is not None else 0)
 
     def _ask(self, verb: Callable[..., T], *args: Any, **options: Any) -> T:
+        handled = sys.exc_info()[1]
         try:
             return verb(*args, **options)
         except StoreError as error:
+            _keep_one_traceback(error, handled)
             self._failed(error)
             raise
 
     def _failed(self, error: StoreError) -> None:
         self._events.emit("store_error", detail=str(error))
+
+
+def _keep_one_traceback(error: StoreError, handled: BaseException | None) -> None:
+    """Drop the frames of the driver from the error's causes: a log then has one traceback, and still what it said.
+
+    :param handled: what the app was handling when it asked the store; not the driver's.
+    """
+    cause = error.__cause__ or error.__context__
+    while cause is not None and cause is not handled:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
 
 
 def is_user(value: Any) -> bool:

@@ -60,6 +60,23 @@ def evidence(environ: Environ) -> str | None:
     return _forwarded(environ) or _same_origin(environ) or _old_proxy(environ)
 
 
+def is_development(environ: Environ) -> bool:
+    """Tell whether a request can only come from a developer's machine, where an unsafe setting harms nobody.
+
+    It comes from an in-process test client, whose environ names no server, or over plain http from this machine, and
+    nothing in it says otherwise.
+    """
+    if not _names_server(environ):
+        return True
+    return is_plain_loopback(environ) and evidence(environ) is None and not _is_public(environ.get("REMOTE_ADDR", ""))
+
+
+def _names_server(environ: Environ) -> bool:
+    """Whether a server made the environ. uWSGI does not set SERVER_SOFTWARE."""
+    named = "SERVER_SOFTWARE" in environ or "uwsgi.version" in environ
+    return named or bool(environ.get("wsgi.multithread") or environ.get("wsgi.multiprocess"))
+
+
 def _forwarded(environ: Environ) -> str | None:
     protos = [environ.get("HTTP_X_FORWARDED_PROTO", ""), environ.get("HTTP_X_FORWARDED_PROTOCOL", "")]
     protos.append(environ.get("HTTP_X_URL_SCHEME", ""))

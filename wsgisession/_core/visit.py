@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import HeadersSentError, SerializationError, SessionGone
+from ..errors import HeadersSentError, SerializationError, SessionGone, StoreError
 from .binding import Unproven, is_bound
 from .content import REISSUE, UNPRESENTED, Content, Snapshot, Texts
 from .cookie_settings import SessionCookie
@@ -28,6 +28,15 @@ MOST_LOOKED_UP = 8
 TOO_LATE = (
     "a new session needs a cookie, but the headers have been sent; write to the session before the first chunk, and"
     " with Flask's or Django's own sessions before the view returns"
+)
+
+NO_RESPONSE = (
+    "the session has ended or never began, and a new one needs a cookie, which no response would carry here (it was"
+    " opened by its handle, or in an event of a socket); write to the session in an ordinary request first"
+)
+NO_NEW_ID = (
+    "a new session ID needs a cookie, which no response would carry here (the session was opened by its handle, or in"
+    " an event of a socket); call login and regenerate in an ordinary request"
 )
 
 
@@ -61,6 +70,8 @@ class Visit:
     :ivar rules: what the framework's own sessions do differently.
     :ivar unproven: a bound session whose cookie came without a proof from its device. The request has no part in it.
     :ivar proven_at: when the browser proved the key that the session is bound to, in seconds since the epoch.
+    :ivar unanswered: returns whether the request is an event of a socket, which no response answers.
+    :ivar failure: the store's error; nothing more is asked of the store in this request.
     :ivar before: returns what the library used before kept for a Cookie header.
     """
 
@@ -83,6 +94,8 @@ class Visit:
     proven_at: float | None = None
     rules = PLAIN
     id_length = LONG
+    unanswered: Callable[[], bool] | None = None
+    failure: StoreError | None = None
     before: Callable[[str, Services], dict[str, Any]] | None = None
     content: Content
 
@@ -99,8 +112,21 @@ class Visit:
         """Find the session if that was not done yet, and return its data."""
         values = self.values
         if values is None:
-            values = self._find(self.header or "")
+            try:
+                values = self._find(self.header or "")
+            except StoreError as error:
+                self.fail(error)
+                raise
         return values
+
+    def fail(self, error: StoreError) -> None:
+        """Be empty, and ask nothing more of the store in this request, so that its failure costs one timeout."""
+        self.failure = error
+        if self.values is None:
+            self.content = Content({}, self.services.clock())
+            self.values = Values(self.services.codec, {})
+        self.takeover = None
+        self.leave_unwritten()
 
     def _find(self, header: str) -> Values:
         """Use the first cookie that verifies and still has a record."""
@@ -223,6 +249,11 @@ class Visit:
         return None if self.snapshot is None else self.snapshot.handle
 
     @property
+    def is_answered(self) -> bool:
+        """Whether a response can carry the cookie of a new ID."""
+        return self.header is not None and (self.unanswered is None or not self.unanswered())
+
+    @property
     def is_stored(self) -> bool:
         """Whether there is a record under the current ID."""
         return self.snapshot is not None
@@ -325,8 +356,8 @@ class Visit:
         return values
 
     def _check_startable(self) -> None:
-        if self.header is None:
-            raise SessionGone("the session has ended, and one opened by its handle cannot start another")
+        if not self.is_answered:
+            raise SessionGone(NO_RESPONSE)
         if self.sealed:
             raise HeadersSentError(TOO_LATE)
 
