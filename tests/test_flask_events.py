@@ -137,7 +137,7 @@ def test_an_event_of_a_visitor_without_a_session_starts_none(options):
     socket.emit("put", "room", "lobby")
     (error,) = failed
     assert isinstance(error, SessionGone)
-    assert "in an ordinary request first" in str(error)
+    assert "write in a request first" in str(error)
     assert list(app.extensions["wsgisession"].manager.all_sessions()) == []
 
 

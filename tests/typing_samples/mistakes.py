@@ -21,15 +21,15 @@ def misspelled_options(app: WSGIApplication, flask_app: Flask) -> None:
     SessionManager(secret=SECRET, idle_timout=60)  # MISTAKE
     SessionMiddleware(app, secret=SECRET, idle_timout=60)  # MISTAKE
     SessionMiddleware(app, secrets=SECRET)  # MISTAKE
-    FlaskSessions(flask_app, stor="memory://")  # not found yet
-    FlaskSessions(idle_timout=60)  # not found yet
+    FlaskSessions(flask_app, stor="memory://")  # MISTAKE
+    FlaskSessions(idle_timout=60)  # MISTAKE
 
 
 def options_of_another_type(app: WSGIApplication, flask_app: Flask) -> None:
     SessionManager(secret=SECRET, on_conflict="never")  # MISTAKE
     SessionMiddleware(app, secret=SECRET, rolling="yes")  # MISTAKE
     SessionMiddleware(app, secret=SECRET, on_gone="ignore")  # MISTAKE
-    FlaskSessions(flask_app, idle_timeout="an hour")  # not found yet
+    FlaskSessions(flask_app, idle_timeout="an hour")  # MISTAKE
 
 
 def misspelled_events(event: SessionEvent) -> str:

@@ -11,7 +11,12 @@ from .content import REISSUE, Snapshot, Texts
 from .records import check_user, is_user, login_id, user_text
 from .takeover import TakeOver, new_id
 from .values import Values
-from .visit import NO_NEW_ID, Visit
+from .visit import Visit
+
+NO_NEW_ID = (
+    "a new session ID needs a cookie, which no response would carry here (the session was opened by its handle, or in"
+    " an event of a socket); call login and regenerate in an ordinary request"
+)
 
 
 def identify(visit: Visit) -> TakeOver | None:

@@ -30,14 +30,7 @@ TOO_LATE = (
     " with Flask's or Django's own sessions before the view returns"
 )
 
-NO_RESPONSE = (
-    "the session has ended or never began, and a new one needs a cookie, which no response would carry here (it was"
-    " opened by its handle, or in an event of a socket); write to the session in an ordinary request first"
-)
-NO_NEW_ID = (
-    "a new session ID needs a cookie, which no response would carry here (the session was opened by its handle, or in"
-    " an event of a socket); call login and regenerate in an ordinary request"
-)
+NO_RESPONSE = "the session has ended or never began, and no response would carry a new cookie; write in a request first"
 
 
 class Origin(Enum):

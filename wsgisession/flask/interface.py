@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, Response, current_app, request, request_started
 from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
 
@@ -126,11 +126,12 @@ class _Interface(SessionInterface):
             return
         visit = session._visit
         visit.rules = _rules(app, session)
+        is_over = _reports_failure(session, response) or visit.sealed  # a device was answered in place of the app
         if session._outer is not None:
             if session.accessed:
                 response.vary.add("Cookie")
             return
-        if _reports_failure(session, response) or visit.sealed:  # a device was answered in place of the app
+        if is_over:
             return
         manager = session._manager
         before = None if visit.values is None else visit.content
@@ -192,7 +193,7 @@ class FlaskSessions:
         interface = app.session_interface = _Interface(self._options)
         app.extensions[_EXTENSION] = self
         app.register_error_handler(StoreError, _unavailable)
-        app.before_request(partial(_check_is_used, interface))
+        request_started.connect(partial(_check_is_used, weakref.ref(interface)), app, weak=False)
         guard_templates(app)
         self._app = weakref.ref(app)
 
@@ -215,9 +216,9 @@ def _install_devices(app: Flask) -> None:
     install(app)
 
 
-def _check_is_used(interface: _Interface) -> None:
-    if current_app.session_interface is not interface:
-        warn_once(report_on(current_app.session_interface))
+def _check_is_used(ours: Callable[[], _Interface | None], app: Flask, **_: Any) -> None:
+    if app.session_interface is not ours():
+        warn_once(report_on(app.session_interface))
 
 
 def _check_harmless(weakness: str, environ: dict[str, Any]) -> None:
