@@ -370,3 +370,13 @@ def test_no_request_breaks_the_endpoints(token, device, path):
     assert answer.status in (200, 400, 403)
     assert not any(text.startswith("sid=") for text in answer.all("Set-Cookie"))
     assert browser.get("/").json["user"] == "ada"
+
+
+def test_the_end_of_an_old_session_leaves_the_second_cookie_of_a_newer_one(site):
+    browser = site.bound_browser()
+    old = browser.session
+    browser.get("/login?user=bob")
+    newer = browser.jar["sid_device"].value
+    assert refresh(browser, old.id).json["continue"] is False
+    assert browser.jar["sid_device"].value == newer
+    assert browser.get("/").json["user"] == "bob"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 
 import pytest
 
@@ -157,3 +158,16 @@ def test_the_app_sees_the_device(site):
     browser.get("/")
     session = site.manager.load(site.record().handle)
     assert (session.device.proven_at - session.device.bound_at).total_seconds() == 720
+
+
+def test_an_encrypted_record_shows_nothing_of_the_key(store_url):
+    site = Site(store_url, encryption_key=sha256(b"for the tests").digest())
+    site.manager.store.prepare()
+    browser = site.bound_browser()
+    (record,) = site.manager.all_records()
+    device = site.manager.sessions_for("ada")[0].device
+    assert device.thumbprint.encode() not in record.data
+    assert browser.session.key.jwk["x"].encode() not in record.data
+    site.clock.advance(640)
+    assert browser.get("/").json["user"] == "ada"
+    site.manager.close()

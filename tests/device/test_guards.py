@@ -85,3 +85,12 @@ def test_without_the_option_no_session_is_bound():
     browser = Client(site.app, site.clock)
     browser.get("/login")
     assert browser.get("/bound").status == 403
+
+
+def test_servers_whose_clocks_differ_send_nobody_round_for_ever(site):
+    browser = site.bound_browser()
+    devices = site.manager._services.devices
+    sign = devices.signer.cookie
+    devices.signer.cookie = lambda device_id, *, now: sign(device_id, now=now - 90)
+    site.clock.advance(100)
+    assert browser.get("/pay").status == 401

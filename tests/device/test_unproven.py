@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.device.client import Client
+from tests.device.client import Client, Cookie
 from tests.device.site import BOUND_SECONDS, Site
 from wsgisession import DeviceBinding
 
@@ -326,3 +326,32 @@ def test_a_second_cookie_of_the_same_name_that_is_not_bound_is_used(site):
     cookies = f"sid={thief.jar['sid'].value}; sid={other.jar['sid'].value}"
     assert ask(thief, "/write", Cookie=cookies).json["user"] == "bob"
     assert site.manager.sessions_for("bob")[0].data["n"] == "1"
+
+
+def test_a_second_cookie_that_cannot_be_dropped_sends_nobody_round_for_ever(site):
+    """Such as one that a subdomain planted for the whole domain, in a browser that has lost its key."""
+    browser = site.bound_browser()
+    site.clock.advance(BOUND_SECONDS + 1)
+    browser.sessions.clear()
+    keep = browser.keep
+    browser.keep = lambda text: None if text.startswith("sid_device=;") else keep(text)
+    browser.jar["sid_device"] = browser.copied().jar.get("sid_device") or Cookie("x", frozenset(), "Lax", "/", None)
+    assert browser.get("/").json["user"] is None
+    assert [sent.status for sent in browser.sent[-2:]] == [307, 200]
+
+
+def test_last_seen_is_the_last_request_and_not_the_last_proof(store_url):
+    site = Site(store_url, touch_after=0)
+    site.manager.store.prepare()
+    browser = site.bound_browser()
+    browser.get("/")
+    seen = site.manager.sessions_for("ada")[0].last_seen_at
+    for _ in range(3):
+        site.clock.advance(600)
+        assert browser.refresh(browser.session) == ""
+    (info,) = site.manager.sessions_for("ada")
+    assert abs((info.last_seen_at - seen).total_seconds()) < 1
+    browser.get("/")
+    (info,) = site.manager.sessions_for("ada")
+    assert (info.last_seen_at - seen).total_seconds() >= 1799
+    site.manager.close()

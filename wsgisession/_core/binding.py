@@ -60,6 +60,12 @@ class DevicePolicy(Protocol):
     def headers_for_logout(self, environ: Environ) -> tuple[tuple[str, str], ...]:
         """Return the headers that make the browser drop the second cookie."""
 
+    def headers_to_prove_again(self, environ: Environ) -> tuple[tuple[str, str], ...]:
+        """Return the headers that make the browser prove its key on the way back to the same page.
+
+        Empty if that cannot work, or was tried a moment ago.
+        """
+
     def judge(self, field: Field, cookie_header: str) -> Verdict:
         """Decide whether a request comes from the device that the session is bound to."""
 

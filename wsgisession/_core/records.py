@@ -110,6 +110,8 @@ class Records:
         if self._timeouts.may_end_early and self._clock() >= self.deadline(content):
             self._events.emit("expired", handle)
             return None
+        if content.device is not None:  # whose proofs leave the time that is left, and so shorten the record's ttl
+            record = msgspec.structs.replace(record, ttl=max(record.ttl, self.ttl(content)))
         return Snapshot(handle, record, content)
 
     def find_user(self, user_id: Any) -> Iterator[Snapshot]:
@@ -216,18 +218,18 @@ class Records:
         stored = self._ask(self.store.replace, base.handle, record, now=now)
         return None if stored is None else Snapshot(base.handle, stored, content, base.nonces)
 
-    def restarted(self, found: Snapshot) -> Snapshot:
+    def restarted(self, found: Snapshot) -> Snapshot | None:
         """Restart the idle timeout of a record that was read without doing so, if enough of it has passed.
 
-        A server that refuses writes leaves the record as it is.
+        A server that refuses writes leaves the record as it is. None if it has ended since.
         """
         now, ttl, record = self._clock(), self.ttl(found.content), found.record
         if not restart_is_due(record.expires_at, ttl, now=now, touch_after=self._timeouts.touch_after):
             return found
+        if not binding.is_bound(found.content.device):  # the read that restarts it also repairs the user index
+            again = self.load(found.handle, restart=True)
+            return again and msgspec.structs.replace(again, nonces=(*found.nonces, *again.nonces))
         try:
-            if record.ttl == ttl:  # the read that restarts it also repairs the user index
-                again = self.load(found.handle, restart=True)
-                return found if again is None else msgspec.structs.replace(again, nonces=found.nonces)
             self.touch(found.handle, found.content)
         except WriteRefused:
             return found

@@ -36,11 +36,11 @@ def answer_for(devices: Devices, field: Field, environ: Environ) -> Answer | Non
     """Return the response to a request without a proof, or None to go on as anonymous."""
     if field["id"] in protocol.read_skipped(environ.get(protocol.SKIPPED)):
         return unavailable()  # to go on would cost the user the login, and the browser can still sign later
-    stale = [devices.expire_cookie()] if devices.has_cookie(environ.get("HTTP_COOKIE", "")) else []
     if _comes_from_elsewhere(environ):
+        stale = devices.headers_for_logout(environ)
         return _answer("200 OK", [("Content-Type", "text/html; charset=utf-8"), *stale], _RELOAD)
-    if stale and _is_safe(environ):
-        return _answer("307 Temporary Redirect", [("Location", address_of(environ)), *stale], b"")
+    if _is_safe(environ) and (again := devices.headers_to_prove_again(environ)):
+        return _answer("307 Temporary Redirect", [("Location", address_of(environ)), *again], b"")
     return None
 
 

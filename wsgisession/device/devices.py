@@ -19,6 +19,7 @@ REGISTRATION_SECONDS = 120
 
 _CHALLENGE_LEEWAY = 60
 _MOST_VALUES = 8
+_RETRY_SECONDS = 5
 
 
 def devices_from(
@@ -56,6 +57,7 @@ class Devices:
         self.options, self.clock = options, clock
         self.signer = DeviceSigner(list(secrets))
         self.cookie_name = f"{name}_device"
+        self._retry_name = f"{name}_retry"
         self._random = random
         self._path = cookie.path.rstrip("/")
         self._cookie = device_cookie(cookie, options)
@@ -82,6 +84,18 @@ class Devices:
     def headers_for_logout(self, environ: Environ) -> Headers:
         """Return the header that makes the browser drop the second cookie, if it has one."""
         return (self.expire_cookie(),) if self.has_cookie(environ.get("HTTP_COOKIE", "")) else ()
+
+    def headers_to_prove_again(self, environ: Environ) -> Headers:
+        """Return the headers that make the browser prove its key on the way back to the same page.
+
+        They drop the second cookie. Empty if there is none, or if that was tried a moment ago and led nowhere: a cookie
+        of this name that somebody else set, with another domain or path, cannot be dropped.
+        """
+        header = environ.get("HTTP_COOKIE", "")
+        if not self.has_cookie(header) or self._values(header, self._retry_name):
+            return ()
+        retry = set_cookie(self._retry_name, "1", self._cookie, secure=True, lasts=_RETRY_SECONDS, now=self.clock())
+        return self.expire_cookie(), ("Set-Cookie", retry)
 
     # Challenges.
 
@@ -192,9 +206,14 @@ class Devices:
         found = map(self.signer.read_cookie, self._values(cookie_header))
         return any(cookie is not None and self._is_fresh(cookie.issued_at, self.clock()) for cookie in found)
 
-    def _values(self, cookie_header: str) -> Sequence[str]:
+    def names_another(self, cookie_header: str, device_id: str) -> bool:
+        """Tell whether the request carries the second cookie of another device, such as that of a newer login."""
+        found = map(self.signer.read_cookie, self._values(cookie_header))
+        return any(cookie is not None and cookie.device_id != device_id for cookie in found)
+
+    def _values(self, cookie_header: str, name: str = "") -> Sequence[str]:
         """Return the values of the second cookie: one, except if somebody planted others."""
-        name = self.cookie_name
+        name = name or self.cookie_name
         if name not in cookie_header or len(cookie_header) > LONGEST_HEADER:
             return ()
         pairs = [pair.strip(" \t").partition("=") for pair in cookie_header.split(";") if name in pair]

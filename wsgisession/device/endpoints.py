@@ -131,7 +131,7 @@ class Endpoints:
         found = next((one for one in self._loaded(sought.ids) if _has_device(one, device_id)), None)
         if found is None:
             # A secret that is still being rolled out: another worker may be able to read the cookie.
-            return unavailable() if sought.is_unreadable and not sought.ids else self._ended(device_id)
+            return unavailable() if sought.is_unreadable and not sought.ids else self._ended(device_id, environ)
         token = protocol.read_string(environ.get(protocol.RESPONSE))
         if token is None:
             return self._challenged(found)
@@ -155,7 +155,7 @@ class Endpoints:
                 return self._done(refreshed, environ)
             theirs = self._records.load(found.handle, restart=False)
             if theirs is None or not _has_device(theirs, field["id"]):
-                return self._ended(field["id"])
+                return self._ended(field["id"], environ)
             found, field = theirs, _field_of(theirs)
         return unavailable()
 
@@ -165,8 +165,10 @@ class Endpoints:
         headers = [self._devices.set_cookie(field), self._devices.new_challenge(field)]
         return _json(self._devices.instructions(field, environ), headers)
 
-    def _ended(self, device_id: str) -> Answer:
-        return _json(protocol.end_instructions(device_id), [self._devices.expire_cookie()])
+    def _ended(self, device_id: str, environ: Environ) -> Answer:
+        """End the browser's session, and drop its second cookie unless that belongs to a newer one."""
+        is_newer = self._devices.names_another(environ.get("HTTP_COOKIE", ""), device_id)
+        return _json(protocol.end_instructions(device_id), [] if is_newer else [self._devices.expire_cookie()])
 
     def _challenged(self, found: Snapshot) -> Answer:
         header = self._devices.new_challenge(_field_of(found))

@@ -44,7 +44,8 @@ def _refusal(session: Session, environ: Environ, max_age: float | None) -> Refus
     proven_at = visit.proven_at or 0.0
     if max_age is None or visit.services.clock() - proven_at <= max_age:
         return None
-    again = visit.services.devices.headers_for_logout(environ)
-    if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not again or "HTTP_SEC_FETCH_MODE" not in environ:
+    can_repeat = environ["REQUEST_METHOD"] in ("GET", "HEAD") and "HTTP_SEC_FETCH_MODE" in environ
+    again = visit.services.devices.headers_to_prove_again(environ) if can_repeat else ()
+    if not again:
         return refusal(401, OLD, environ)
     return Refusal(307, OLD, "text/plain; charset=utf-8", b"", location=address_of(environ), more=again)
