@@ -45,6 +45,9 @@ class Codec(Format):
     :param max_size: the most bytes that a packed record may have.
     """
 
+    may_be_undated = False
+    """Whether a record may not say when the session began."""
+
     def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
         """Return what the store keeps under the handle.
 
@@ -81,6 +84,9 @@ class NativeCodec(NativeFormat, Codec):
 
     :param max_size: the most bytes that a packed record may have, before encryption.
     """
+
+    may_be_undated = False
+    """Whether a record may not say when the session began."""
 
     def pack(self, content: Content | Renewed, *, handle: str) -> bytes:
         """Return what the store keeps under the handle.

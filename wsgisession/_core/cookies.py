@@ -182,9 +182,13 @@ def cookie_finder(name: str) -> CookieFinder:
     def find(header: str) -> Iterator[str]:
         if name not in header or len(header) > LONGEST_HEADER:  # quick, and true of most requests
             return iter(())
-        return map(_trimmed, pattern.findall(header))
+        found: list[str] = pattern.findall(header)
+        return iter([_trimmed(value) if value[-1:] in _TO_TRIM else value for value in found])
 
     return find
+
+
+_TO_TRIM = frozenset(' \t"')
 
 
 def _trimmed(value: str) -> str:

@@ -187,8 +187,11 @@ class NativeFormat(Format):
 
     def decode(self, text: bytes) -> Any:
         """Return the value of a text. It does not fail for a text that `split` or `encode` returned."""
-        value = read_json(text)
-        return untagged(value, 0) if self.has_tags(text) else value
+        try:
+            value = decode_json(text)
+        except msgspec.MsgspecError:
+            value = read_json(text)
+        return untagged(value, 0) if b"~" in text and _TAG in text else value
 
     def has_tags(self, text: bytes) -> bool:
         """Tell whether a text contains what is read as a tag."""

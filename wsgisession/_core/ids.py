@@ -72,18 +72,29 @@ def _as_bytes(secret: str | bytes) -> bytes:
 
 
 class _HMACSHA256(SigningAlgorithm):
-    """HMAC-SHA256 under keys that are prepared once: half the work of a short message is in its key."""
+    """HMAC-SHA256 (RFC 2104) under keys that are prepared once: half the work of a short message is in its key."""
 
     def __init__(self) -> None:
-        self._prepared: dict[bytes, hmac.HMAC] = {}
+        self._prepared: dict[bytes, tuple[Any, Any]] = {}
 
     def get_signature(self, key: bytes, value: bytes) -> bytes:
         prepared = self._prepared.get(key)
         if prepared is None:
-            prepared = self._prepared[key] = hmac.new(key, digestmod="sha256")
-        made = prepared.copy()
-        made.update(value)
-        return made.digest()
+            block = key.ljust(_BLOCK, b"\0")
+            prepared = self._prepared[key] = (
+                hashlib.sha256(block.translate(_INNER)),
+                hashlib.sha256(block.translate(_OUTER)),
+            )
+        inner, outer = prepared[0].copy(), prepared[1].copy()
+        inner.update(value)
+        outer.update(inner.digest())
+        digest: bytes = outer.digest()
+        return digest
+
+
+_BLOCK = 64  # bytes of a block of SHA-256; our keys have 32
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class IDSigner:
@@ -121,14 +132,15 @@ class IDSigner:
         return self._value.fullmatch(value) is not None
 
     def unsign(self, value: str) -> str | None:
-        """Return the ID of a cookie value of the right shape, or None where no secret made its signature."""
+        """Return the ID of a cookie value, or None if it has not our shape or no secret made its signature."""
         # What Signer.unsign does, without the parts that a value of the right shape does not need.
-        if not value.isascii():
+        if self._value.fullmatch(value) is None:
             return None
         session_id, _, signature = value.rpartition(".")
-        signed = session_id.encode()
+        signed, given = session_id.encode(), signature.encode()
         for key in self._keys:
-            if hmac.compare_digest(_base64(self._algorithm.get_signature(key, signed)), signature):
+            made = b2a_base64(self._algorithm.get_signature(key, signed), newline=False)
+            if hmac.compare_digest(made.translate(_URL_SAFE)[:LONG], given):
                 return session_id
         return None
 
@@ -150,7 +162,8 @@ class IDSigner:
 
         The leading digit is the version of the scheme.
         """
-        return "1" + _base64(hashlib.sha256(session_id.encode()).digest())
+        digest = hashlib.sha256(session_id.encode()).digest()
+        return "1" + b2a_base64(digest, newline=False).translate(_URL_SAFE)[:LONG].decode()
 
     def is_handle(self, handle: object) -> bool:
         """Tell whether a record could stand under it."""

@@ -82,9 +82,9 @@ class Records:
 
     def find(self, handle: str, *, restart: bool, presented: bool = False) -> Snapshot | Renewed | None:
         """Read what is stored under the handle."""
-        touch_after = self._timeouts.touch_after if restart else None
+        touch_after, now = self._timeouts.touch_after if restart else None, self._clock()
         try:
-            record = self.store.load(handle, now=self._clock(), touch_after=touch_after)
+            record = self.store.load(handle, now=now, touch_after=touch_after)
         except StoreError as error:
             self._failed(error)
             raise
@@ -92,13 +92,18 @@ class Records:
             if presented:
                 self._events.emit("rejected", handle, reason="unknown")
             return None
-        found = self._read(handle, record)
-        if restart and isinstance(found, Snapshot) and not self.codec.is_dated(found.content):
+        found = self._read(handle, record, now)
+        if (
+            restart
+            and self.codec.may_be_undated
+            and isinstance(found, Snapshot)
+            and not self.codec.is_dated(found.content)
+        ):
             with contextlib.suppress(SerializationError):  # a value that only Express stores: it stays undated
                 return self.try_replace(found, found.content) or self.find(handle, restart=False)
         return found
 
-    def _read(self, handle: str, record: Record) -> Snapshot | Renewed | None:
+    def _read(self, handle: str, record: Record, now: float) -> Snapshot | Renewed | None:
         try:
             content = self.codec.unpack(record.data, handle=handle)
         except SerializationError as error:
@@ -107,7 +112,9 @@ class Records:
             return None
         if isinstance(content, Renewed):
             return content
-        if self._timeouts.may_end_early and self._clock() >= self.deadline(content):
+        absolute = self._timeouts.absolute
+        began = content.authenticated_at or content.created_at
+        if absolute is not None and now - began >= absolute and now >= self.deadline(content):
             self._events.emit("expired", handle)
             return None
         if content.device is not None:  # whose proofs leave the time that is left, and so shorten the record's ttl
@@ -121,7 +128,7 @@ class Records:
             while True:
                 page = self._ask(self.store.find_user, text, now=self._clock(), after=after, limit=_BATCH)
                 for handle, record in page.records:
-                    if isinstance(found := self._read(handle, record), Snapshot):
+                    if isinstance(found := self._read(handle, record, self._clock()), Snapshot):
                         yield found
                 after = page.after
                 if after is None:
@@ -130,7 +137,7 @@ class Records:
     def scan(self) -> Iterator[Snapshot]:
         """Iterate over all live sessions, holding few of them in memory."""
         for handle, record in self.store.scan(now=self._clock()):
-            if isinstance(found := self._read(handle, record), Snapshot):
+            if isinstance(found := self._read(handle, record, self._clock()), Snapshot):
                 yield found
 
     def is_renewed(self, handle: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 
 import msgspec
 from werkzeug.http import parse_list_header
@@ -17,7 +16,7 @@ Headers = list[tuple[str, str]]
 
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # a quoted part may contain commas
 _CLEAR_SITE_DATA = '"cache", "cookies", "storage"'
-_CACHE_HEADERS = ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control")
+_CACHE_HEADERS = {name.lower(): name for name in ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control")}
 _LONGEST = 1e10
 
 
@@ -66,34 +65,30 @@ def expired_cookie(visit: Visit, environ: Environ) -> str:
 
 
 def with_reply(headers: Headers, reply: Reply) -> Headers:
-    """Return the headers with those of the reply merged in."""
+    """Return the headers with those of the reply merged in.
+
+    Vary and Cache-Control are added if the app set none; the other cache headers are only changed.
+    """
     if reply is NOTHING:
         return headers
-    headers = list(headers)
+    has_cookie = reply.set_cookie is not None
+    present: dict[str, list[str]] = {}
+    merged: Headers = []
+    for pair in headers:
+        lower = pair[0].lower()
+        if (lower == "vary" and reply.vary) or (lower in _CACHE_HEADERS and has_cookie):
+            present.setdefault(lower, []).append(pair[1])
+        else:
+            merged.append(pair)
     if reply.vary:
-        _merge(headers, "Vary", _varying)
+        merged.append(("Vary", _varying(", ".join(present.pop("vary", ())))))
     if reply.set_cookie is not None:
-        headers.append(("Set-Cookie", reply.set_cookie))
-        for name in _CACHE_HEADERS:
-            _merge(headers, name, _private)
+        merged.append(("Set-Cookie", reply.set_cookie))
+        present.setdefault("cache-control", [])
+        merged += [(_CACHE_HEADERS[lower], _private(", ".join(values))) for lower, values in present.items()]
     if reply.clear_site_data:
-        headers.append(("Clear-Site-Data", _CLEAR_SITE_DATA))
-    headers.extend(reply.headers)
-    return headers
-
-
-def _merge(headers: Headers, name: str, merged: Callable[[str], str]) -> None:
-    """Replace all headers of the name by one, made of their joined values.
-
-    Only Vary and Cache-Control are added if the app set none: shared caches fall back to Cache-Control.
-    """
-    lower = name.lower()
-    present = [value for field, value in headers if field.lower() == lower]
-    if not present and name not in ("Vary", "Cache-Control"):
-        return
-    if present:
-        headers[:] = [pair for pair in headers if pair[0].lower() != lower]
-    headers.append((name, merged(", ".join(present))))
+        merged.append(("Clear-Site-Data", _CLEAR_SITE_DATA))
+    return merged
 
 
 def _varying(present: str) -> str:
@@ -110,6 +105,8 @@ def _private(present: str) -> str:
 
     A ``private`` that names fields would let them keep the rest (RFC 9111 section 5.2.2.7): it becomes a plain one.
     """
+    if not present:
+        return "no-store"
     directives = [directive for found in _DIRECTIVE.findall(present) if (directive := found.strip())]
     if not directives:
         return "no-store"

@@ -86,11 +86,6 @@ class Timeouts:
             )
         return cls(idle, absolute, default, after / default, renewal, grace, without_age, is_flexible)
 
-    @property
-    def may_end_early(self) -> bool:
-        """Whether a session can end although it is in use."""
-        return self.absolute is not None
-
     def limit(self, max_age: float | None) -> float:
         """Return how long a session with this ``max_age`` of its own can last at most."""
         if self.absolute is None:

@@ -48,7 +48,8 @@ class Values(MutableMapping[Any, Any]):
     def __getitem__(self, key: Any) -> Any:
         value = self._data[key]
         if value is _UNREAD:
-            value = self._data[key] = self._decoded(key)
+            name = key if type(key) is str and key[:1] != "~" else self._format.name_of(key)
+            value = self._data[key] = self._format.decode(self.base[name])
             if type(value) not in IMMUTABLE:
                 self._hand_out(key, value)
         elif type(value) not in IMMUTABLE:

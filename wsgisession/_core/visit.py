@@ -180,12 +180,11 @@ class Visit:
 
         Its shape is checked before its signature (ASVS 5.0 2.2.1).
         """
-        signer, reason = self.services.signer, "malformed"
-        if signer.has_shape(value):
-            session_id = signer.unsign(value)
-            if session_id is not None:
-                return session_id
-            reason = "bad signature"
+        signer = self.services.signer
+        session_id = signer.unsign(value)
+        if session_id is not None:
+            return session_id
+        reason = "bad signature" if signer.has_shape(value) else "malformed"
         if reason not in reasons:
             reasons.add(reason)
             self.services.events.emit("rejected", reason=reason)  # type: ignore[arg-type]

@@ -82,6 +82,7 @@ class ExpressCodec(Codec):
     def __init__(self, *, max_size: int, options: CookieOptions, dates: bool, clock: Callable[[], float]) -> None:
         super().__init__(max_size=max_size, text_keys=True)
         self._options, self._dates, self._clock = options, dates, clock
+        self.may_be_undated = dates
         self._taken = RESERVED | ({CLIENT, CREATED} if dates else {CLIENT})
 
     def encode(self, key: Any, value: Any) -> bytes:

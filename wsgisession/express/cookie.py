@@ -72,10 +72,12 @@ class ExpressSigner(IDSigner):
         return plain.startswith(_PREFIX) and "." in plain
 
     def unsign(self, value: str) -> str | None:
-        """Return the ID of a cookie value of the right shape, or None where no secret made its signature.
+        """Return the ID of a cookie value, or None if it has not our shape or no secret made its signature.
 
         The signature is compared as text and never decoded. An empty ID is none.
         """
+        if not self.has_shape(value):
+            return None
         session_id, _, signature = decoded(value)[len(_PREFIX) :].rpartition(".")
         given = signature.encode()
         if any(hmac.compare_digest(_signature(secret, session_id).encode(), given) for secret in self._secrets):
