@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.visits import Site
+from tests.visits import DAY, Site
 
 
 @pytest.fixture
@@ -29,6 +29,53 @@ def test_login_sets_the_user_and_the_data_under_a_new_id(site, browser):
         assert (session.user_id, session["role"], session["cart"]) == (7, "admin", [])
     assert browser.data == {"cart": [], "prefs": {"lang": {"ui": "en"}}, "n": 1, "user_id": 7, "role": "admin"}
     assert before.data == {}
+    assert len(site.store.handles) == 1
+
+
+def test_a_login_restarts_the_age_of_the_id():
+    site = Site(renewal_timeout=1000)
+    browser = site.browser()
+    browser.put(n=1)
+    site.clock += 1000
+    browser.put(n=2)  # renewed
+    browser.put(n=3)  # presented
+    site.clock += 999
+    with browser.request() as session:
+        session.login(7)
+    logged_in = browser.cookie
+    site.clock += 999
+    browser.put(n=4)
+    assert browser.cookie == logged_in
+    site.clock += 1
+    browser.put(n=5)
+    assert browser.cookie != logged_in
+    assert len(site.told("renewed")) == 2
+
+
+def test_regenerate_restarts_the_age_of_the_id():
+    site = Site(renewal_timeout=1000)
+    browser = site.browser()
+    browser.put(n=1)
+    site.clock += 999
+    with browser.request() as session:
+        session.regenerate()
+    regenerated = browser.cookie
+    site.clock += 999
+    browser.put(n=2)
+    assert browser.cookie == regenerated
+    site.clock += 1
+    browser.put(n=3)
+    assert browser.cookie != regenerated
+
+
+def test_a_new_id_that_is_asked_for_when_the_old_one_is_due_for_renewal_is_the_only_one():
+    site = Site(renewal_timeout=1000)
+    browser = site.browser()
+    browser.put(n=1)
+    site.clock += 1000
+    with browser.request() as session:
+        session.regenerate()
+    assert site.told("renewed") == []
     assert len(site.store.handles) == 1
 
 
@@ -74,6 +121,43 @@ def test_regenerate_can_leave_the_data_behind(browser):
         session.regenerate(keep_data=False)
         session["fresh"] = 1
     assert browser.data == {"fresh": 1}
+
+
+def test_regenerate_without_the_data_leaves_the_cookie_settings_behind_too(browser):
+    with browser.request() as session:
+        session.cookie.max_age = 60
+        session.cookie.path = "/app"
+    with browser.request() as session:
+        session.regenerate(keep_data=False)
+        session["n"] = 2
+        assert (session.cookie.max_age, session.cookie.path) == (None, "/")
+    assert "Max-Age" not in browser.reply.set_cookie
+    assert "Path=/;" in browser.reply.set_cookie
+    with browser.request() as session:
+        assert (session.cookie.max_age, session.cookie.path) == (None, "/")
+        assert (session.expires_at - session.last_seen_at).total_seconds() == DAY
+
+
+def test_regenerate_with_the_data_keeps_the_cookie_settings(browser):
+    with browser.request() as session:
+        session.cookie.max_age = 60
+    with browser.request() as session:
+        session.regenerate()
+    assert "Max-Age=60" in browser.reply.set_cookie
+    assert browser.twin().open().cookie.max_age == 60
+
+
+@pytest.mark.parametrize("ask", [lambda session: session.regenerate(), lambda session: session.login(7)])
+def test_what_was_saved_before_an_app_that_failed_is_gone_also_under_a_new_id(site, ask):
+    browser = site.browser()
+    session = browser.open()
+    session["n"] = 1
+    session.save()
+    ask(session)
+    session.save()
+    browser.manager.abandon(session)
+    assert site.store.handles == set()
+    assert site.manager.sessions_for(7) == []
 
 
 def test_a_new_session_can_be_regenerated(site):
@@ -166,6 +250,12 @@ def test_logout_clears_the_site_s_data_on_request(browser, clear):
         session.logout(clear_site_data=clear)
     assert browser.reply.clear_site_data is clear
     assert browser.cookie == ""
+
+
+def test_a_logout_leaves_the_site_s_data_alone_unless_it_is_asked_for(browser):
+    with browser.request() as session:
+        session.logout()
+    assert not browser.reply.clear_site_data
 
 
 def test_logout_clears_the_site_s_data_also_where_the_session_had_ended(site, browser):

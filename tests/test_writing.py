@@ -68,6 +68,25 @@ def test_a_saved_session_whose_app_failed_is_taken_back(site):
     assert site.store.handles == set()
 
 
+@pytest.mark.parametrize("write", [lambda session: session.save(), lambda session: session.transaction(len)])
+def test_a_lasting_cookie_is_sent_again_also_if_the_change_was_saved_before_the_response(write):
+    browser = Site(cookie={"max_age": 60}).browser()
+    browser.put(n=1)
+    with browser.request() as session:
+        session["n"] = 2
+        write(session)
+    assert browser.reply.set_cookie is not None
+    assert "Max-Age=60" in browser.reply.set_cookie
+
+
+@pytest.mark.parametrize("write", [lambda session: session.save(), lambda session: session.transaction(len)])
+def test_a_cookie_that_ends_with_the_browser_is_not_sent_again_after_a_save(browser, write):
+    with browser.request() as session:
+        session["n"] = 2
+        write(session)
+    assert browser.reply.set_cookie is None
+
+
 def test_save_merges_what_others_wrote(browser):
     session = browser.open()
     session["n"] = 2
