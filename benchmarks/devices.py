@@ -1,16 +1,19 @@
 """What device-bound sessions cost: instructions and store calls per request, with and without them.
 
 ``python -m benchmarks.devices`` prints a table. Instructions are counted by valgrind, in user space, of a request that
-reads one key of a session in memory, with the bare app. Without valgrind there are only the store calls.
+reads one key of a session in memory, with the bare app. Without valgrind there are only the store calls. The times are
+those of the software client too, which signs: they show what a registration or a refresh costs at most.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -148,6 +151,28 @@ def run_marked(names: list[str]) -> None:
     os._exit(0)
 
 
+def seconds_of_a_copied_pair() -> int:
+    """Return how many seconds after it was copied a pair of cookies still works, with the default lifetime."""
+    app, browser = prepared(binding=True)
+    app.app = pages
+    browser.refresh(browser.session)
+    thief = browser.copied()
+    began = CLOCK()
+    while b'"ada"' in thief.exchange("GET", URL, {}).body:
+        CLOCK.advance(1)
+    return int(CLOCK() - began) - 1
+
+
+def milliseconds(case: Case, number: int = 100) -> float:
+    """Return the median time of a call, in this process and with sessions in memory."""
+    run, times = case(), []
+    for _ in range(number):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1000
+
+
 def main() -> None:
     if sys.argv[1:2] == ["marked"]:
         run_marked(sys.argv[2:])
@@ -155,7 +180,8 @@ def main() -> None:
     for name, case in CALLS.items():
         calls = ", ".join(f"{count:g} {verb}" for verb, count in store_calls(case).items())
         shown = f"{found[name] / 1000:.1f} thousand instructions" if name in found else ""
-        print(f"{name:45} {calls:40} {shown}")
+        print(f"{name:45} {calls:40} {milliseconds(case):6.2f} ms  {shown}")
+    print(f"a copied pair of cookies works for {seconds_of_a_copied_pair()} seconds")
 
 
 if __name__ == "__main__":

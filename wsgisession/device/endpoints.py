@@ -6,6 +6,8 @@ good, so the only answers there are: done, sign this, try later (5xx), and an ex
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -24,8 +26,10 @@ Headers = list[tuple[str, str]]
 
 RETRY_AFTER = "5"
 
-_MOST_ATTEMPTS = 10
-"""How often a write is repeated that lost against another writer."""
+_MOST_ATTEMPTS = 30
+"""How often a write is tried that loses against other writers; all together they wait less than a second."""
+
+_LONGEST_PAUSE = 0.03
 
 
 class Answer(NamedTuple):
@@ -97,7 +101,7 @@ class Endpoints:
         if challenge is None or not self._devices.is_open(challenge):
             return self._refused("the challenge is not ours, or too old")
         found = self._registering(environ, handle=challenge.detail)
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in _attempts():
             field = None if found is None else found.content.device
             if found is None or field is None or field.get("offer") != challenge.nonce:
                 return self._refused("there is no session that it was offered to")
@@ -146,7 +150,7 @@ class Endpoints:
             self._events.emit("device_refused", found.handle, detail=str(error))
             return self._challenged(found)
         challenge = devices.signer.read_challenge(proof.challenge, "refresh", subject=field["id"])
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in _attempts():
             if not devices.is_current(challenge, field):
                 return self._challenged(found)
             refreshed = devices.refreshed(field)
@@ -190,6 +194,14 @@ class Endpoints:
         """Write the field over exactly the version that was read. It is not activity: the idle timeout goes on."""
         content = msgspec.structs.replace(found.content, device=field)
         return self._records.amend(found, content) is not None
+
+
+def _attempts() -> Iterator[int]:
+    """Iterate over the attempts of a write, with a random pause after each that lost against another writer."""
+    for number in range(_MOST_ATTEMPTS):
+        if number:
+            time.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - not for secrets
+        yield number
 
 
 def unavailable() -> Answer:
