@@ -1,7 +1,7 @@
 """What an attacker tries with copied cookies: each attack returns whether it saw or changed anything, or got a cookie.
 
-The attacker has everything that a browser sends: both cookies, the device's identifier, and a signed answer. He does not
-have the key. The copied pair is older than its time.
+The attacker has everything that a browser sends: both cookies, the device's identifier, and a signed answer. He does
+not have the key. The copied pair is older than its time.
 """
 
 from __future__ import annotations
