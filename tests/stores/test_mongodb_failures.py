@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from pymongo.errors import OperationFailure
 
 from tests import servers
 from wsgisession.errors import ConfigurationError, StoreError
-from wsgisession.stores import Record, open_store
+from wsgisession.stores import Reader, Record, in_layout_of_express, open_store
 from wsgisession.stores.base import WriteRefused
 from wsgisession.stores.mongodb import failures
 from wsgisession.stores.mongodb.store import MongoDBStore
@@ -122,6 +123,60 @@ def test_silently_dropped_connections_cause_no_failed_read(opened, tcp_proxy, ur
     for _ in range(10):
         assert store.load("a", now=NOW + 50, touch_after=0)
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("verb", ["create", "create a login", "replace", "replace a login", "touch"])
+@pytest.mark.parametrize("fault", ["freeze", "reset"])
+def test_dead_connections_cause_no_failed_write_that_can_be_repeated(opened, tcp_proxy, url, verb, fault):
+    proxy = tcp_proxy(url)
+    store = opened(proxy.url, timeout=1)
+    version = store.create("a", record(), now=NOW).version
+    getattr(proxy, fault)()
+    user = "u" if "login" in verb else None
+    if verb == "touch":
+        assert store.touch("a", ttl=7, now=NOW) is True
+    elif verb.startswith("create"):
+        assert store.create("b", record(user_id=user), now=NOW)
+    else:
+        assert store.replace("a", record(user_id=user, version=version), now=NOW)
+    assert store.load("b" if verb.startswith("create") else "a", now=NOW, touch_after=None)
+
+
+@pytest.mark.parametrize("express", [False, True], ids=["native", "express"])
+@pytest.mark.parametrize("user", [None, "u"])
+def test_a_write_whose_answer_is_lost_is_recognized_as_ours(opened, monkeypatch, express, user):
+    store = opened()
+    if express:
+        store = in_layout_of_express(store, Reader(lambda data: (100.0, user), ("user_id",)))
+    assert store.load("a", now=NOW, touch_after=None) is None  # the server is known to answer
+    lose_an_answer(monkeypatch)
+    created = store.create("a", record(b'{"n":1}', user_id=user), now=NOW)
+    assert created == store.load("a", now=NOW, touch_after=None)
+    assert store.create("a", record(b'{"n":9}', user_id=user), now=NOW) is None
+    lose_an_answer(monkeypatch)
+    changed = record(b'{"n":2}', user_id=user, version=created.version)
+    assert store.replace("a", changed, now=NOW) == store.load("a", now=NOW, touch_after=None)
+    assert store.replace("a", record(b'{"n":9}', version=created.version), now=NOW) is None
+
+
+def lose_an_answer(monkeypatch) -> None:
+    """Let the next write take effect and fail."""
+    monkeypatch.undo()
+    for name in ("replace_one", "find_one_and_update"):
+        monkeypatch.setattr(Collection, name, once_without_an_answer(getattr(Collection, name)))
+
+
+def once_without_an_answer(method: Callable[..., object]) -> Callable[..., object]:
+    """Return the method of a collection, which takes effect but fails the first time."""
+    calls = itertools.count(1)
+
+    def call(*arguments: object, **options: object) -> object:
+        result = method(*arguments, **options)
+        if next(calls) == 1:
+            raise errors.NetworkTimeout("timed out")
+        return result
+
+    return call
 
 
 def test_many_readers_on_dead_connections_all_get_an_answer(opened, tcp_proxy, url):

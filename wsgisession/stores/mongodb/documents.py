@@ -103,10 +103,15 @@ def date_of(timestamp: float) -> DatetimeMS:
     return DatetimeMS(math.ceil(timestamp * 1000))
 
 
-def put(sessions: Any, which: Document, record: Record, *, now: float, upsert: bool) -> Record | None:
-    """Put a record in the place of a document, and return it as stored; None if no document matches."""
+def put(
+    sessions: Any, which: Document, record: Record, *, version: ObjectId, now: float, upsert: bool
+) -> Record | None:
+    """Put a record in the place of a document, and return it as stored; None if no document matches.
+
+    :param version: the new version.
+    """
     document: Document = {"_id": which["_id"], "session": record.data.decode(), "ttl": float(record.ttl)}
-    document |= {"version": ObjectId(), **expiry(record.ttl, now)}
+    document |= {"version": version, **expiry(record.ttl, now)}
     order = 0 if record.user_id is None else record.order
     if record.user_id is not None:
         document |= {"user_id": record.user_id, "order": order}

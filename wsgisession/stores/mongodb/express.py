@@ -15,7 +15,6 @@ from time import monotonic
 from typing import Any
 
 import pymongo
-import pymongo.errors
 from pymongo import ReturnDocument
 
 from ..base import PAGE, Deleted, Page, Reader, Record, Store, restart_is_due
@@ -62,8 +61,8 @@ class ExpressMongoDBStore(MongoDBStore):
     def load(self, handle: str, *, now: float, touch_after: float | None) -> Record | None:
         """Read a record and, if its restart is due, restart it with a second command, which also updates its user."""
         ends, which = monotonic() + self._timeout, _live(now, _id=handle)
-        found = self._read(lambda client: with_raw_sessions(client.sessions).find_one(which, _FIELDS))
-        record = None if found is None else self._record(found, now)
+        found = self._repeatable(lambda client: with_raw_sessions(client.sessions).find_one(which, _FIELDS))
+        record = self._record(found, now)
         if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
             return record
         expires, changes = date_of(now + record.ttl), Document()
@@ -78,12 +77,8 @@ class ExpressMongoDBStore(MongoDBStore):
         """Insert a document, or take over an expired one, in one command."""
         session = record.data.decode() if self._stringify else session_of(record.data)
         which = {"_id": handle, "expires": {"$lte": date_of(now)}}
-        with self._calling() as client:
-            try:
-                stored = self._put(client.sessions, which, record, session=(session, ()), now=now, upsert=True)
-            except pymongo.errors.DuplicateKeyError:  # the document that is there has not expired
-                return None
-            self._try_prepare(client)
+        stored = self._write(which, record, session=(session, ()), now=now, upsert=True)
+        self._try_prepare()
         return stored
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
@@ -91,14 +86,12 @@ class ExpressMongoDBStore(MongoDBStore):
         old, stamps = record.version
         session = record.data.decode() if isinstance(old, str) else session_of(record.data, _document(old))
         which = _live(now, _id=handle, session={"$eq": old})
-        with self._calling() as client:
-            return self._put(client.sessions, which, record, session=(session, stamps), now=now, upsert=False)
+        return self._write(which, record, session=(session, stamps), now=now, upsert=False)
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Set the expiry of a live document."""
-        with self._calling() as client:
-            changes = {"$set": {"expires": date_of(now + ttl)}}
-            return bool(client.sessions.update_one(_live(now, _id=handle), changes).matched_count)
+        which, changes = _live(now, _id=handle), {"$set": {"expires": date_of(now + ttl)}}
+        return self._repeatable(lambda client: client.sessions.update_one(which, changes).matched_count > 0)
 
     def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
         """Delete a live document, or only one whose session is still as it was read."""
@@ -109,7 +102,7 @@ class ExpressMongoDBStore(MongoDBStore):
     def find_user(self, user_id: str, *, now: float, after: Any = None, limit: int = PAGE) -> Page:
         """Read a page of a user's live documents."""
         find = self._find_texts if self._stringify else self._find_objects
-        found, after = self._read(lambda client: find(with_raw_sessions(client.sessions), user_id, after, limit))
+        found, after = self._repeatable(lambda client: find(with_raw_sessions(client.sessions), user_id, after, limit))
         pairs = [pair for pair in self._records(found, now) if pair[1].user_id == user_id]
         return Page([pair for pair in pairs if pair[1].expires_at > now], after)
 
@@ -135,7 +128,7 @@ class ExpressMongoDBStore(MongoDBStore):
 
     def _page(self, after: str, now: float) -> list[Any]:
         which = _live(now, _id={"$gt": after})
-        return self._read(
+        return self._repeatable(
             lambda client: list(with_raw_sessions(client.sessions).find(which, _FIELDS, sort={"_id": 1}, limit=_PAGE))
         )
 
@@ -188,13 +181,21 @@ class ExpressMongoDBStore(MongoDBStore):
         names = "|".join(re.escape(json.dumps(key, ensure_ascii=False)) for key in self._reader.user_keys)
         return {"$regex": f"(?:{names}):(?:{text}{bare})[,}}]"}
 
-    def _put(
-        self, sessions: Any, which: Document, record: Record, *, session: Any, now: float, upsert: bool
-    ) -> Record | None:
+    def _write(self, which: Document, record: Record, *, session: Any, now: float, upsert: bool) -> Record | None:
         """Write a session, and return it as stored; None if no document matches.
 
         :param session: its new version: the text or object, and the names of the stamps.
         """
+        mine = {"_id": which["_id"], "session": {"$eq": session[0]}}
+        return self._written(
+            lambda client: self._update(client.sessions, which, record, session=session, now=now, upsert=upsert),
+            lambda client: self._record(with_raw_sessions(client.sessions).find_one(mine, _FIELDS), now),
+            upsert=upsert,
+        )
+
+    def _update(
+        self, sessions: Any, which: Document, record: Record, *, session: Any, now: float, upsert: bool
+    ) -> Record | None:
         expires, order = date_of(now + record.ttl), 0 if record.user_id is None else record.order
         changes = {"session": session[0], "expires": expires, **_stamps(session[1], now)}
         update: Any = self._ownership(record)
@@ -224,6 +225,8 @@ class ExpressMongoDBStore(MongoDBStore):
         return record.user_id if self._stringify else None
 
     def _record(self, document: Any, now: float) -> Record | None:
+        if document is None:
+            return None
         session, expires = document.get("session"), document.get("expires")
         if isinstance(session, str):
             data = session.encode("utf-8", "surrogatepass")

@@ -7,15 +7,17 @@ concern, which is the default since MongoDB 5.0, makes a logout survive a failov
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
 import msgspec
 import pymongo
 import pymongo.errors
+from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.driver_info import DriverInfo
 
@@ -141,7 +143,7 @@ class MongoDBStore(Store):
         If another request changes the record between the two, it is returned as it was read.
         """
         ends = monotonic() + self._timeout
-        record = record_of(self._read(lambda client: client.sessions.find_one(live(now, _id=handle), FIELDS)))
+        record = record_of(self._repeatable(lambda client: client.sessions.find_one(live(now, _id=handle), FIELDS)))
         if record is None or not restart_is_due(record.expires_at, record.ttl, now=now, touch_after=touch_after):
             return record
         as_read = live(now, _id=handle, version=record.version, ttl=record.ttl)
@@ -155,26 +157,18 @@ class MongoDBStore(Store):
 
         The first call of a process also creates the indexes.
         """
-        with self._calling() as client:
-            try:
-                stored = put(
-                    client.sessions, {"_id": handle, "expires_at": {"$lte": now}}, record, now=now, upsert=True
-                )
-            except pymongo.errors.DuplicateKeyError:  # the document that is there has not expired
-                return None
-            self._try_prepare(client)
+        stored = self._put({"_id": handle, "expires_at": {"$lte": now}}, record, now=now, upsert=True)
+        self._try_prepare()
         return stored
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Replace the document that has ``record.version``."""
-        with self._calling() as client:
-            return put(client.sessions, live(now, _id=handle, version=record.version), record, now=now, upsert=False)
+        return self._put(live(now, _id=handle, version=record.version), record, now=now, upsert=False)
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
         """Set the expiry of a live document."""
-        changes = {"ttl": float(ttl), **expiry(ttl, now)}
-        with self._calling() as client:
-            return client.sessions.update_one(live(now, _id=handle), {"$set": changes}).matched_count > 0
+        which, changes = live(now, _id=handle), {"$set": {"ttl": float(ttl), **expiry(ttl, now)}}
+        return self._repeatable(lambda client: client.sessions.update_one(which, changes).matched_count > 0)
 
     def delete(self, handle: str, *, now: float, version: Any = None) -> bool:
         """Delete a live document, or only one that has this version."""
@@ -186,7 +180,7 @@ class MongoDBStore(Store):
         """Read a page of a user's live documents in the order of their index."""
         which = following(after, live(now, user_id=user_id))
         options = {"sort": LATEST_FIRST, "limit": limit + 1, "batch_size": limit + 1}
-        found, more = self._read(lambda client: page_from(client.sessions.find(which, FIELDS, **options), limit))
+        found, more = self._repeatable(lambda client: page_from(client.sessions.find(which, FIELDS, **options), limit))
         return Page(list(records_of(found)), position_of(found[-1]) if more else None)
 
     def delete_user(
@@ -199,7 +193,9 @@ class MongoDBStore(Store):
         began, which = monotonic(), live(now, user_id=user_id)
         size = limit + (keep is not None)
         options = {"sort": LATEST_FIRST, "limit": size + 1, "batch_size": size + 1}
-        found = self._read(lambda client: list(client.sessions.find(following(after, which), {"_id": 1}, **options)))
+        found = self._repeatable(
+            lambda client: list(client.sessions.find(following(after, which), {"_id": 1}, **options))
+        )
         handles = [document["_id"] for document in found]
         chosen = [handle for handle in handles[:size] if handle != keep][:limit]
 
@@ -294,7 +290,7 @@ class MongoDBStore(Store):
 
     def _page(self, after: str, now: float) -> list[Document]:
         which = live(now, _id={"$gt": after})
-        return self._read(lambda client: list(client.sessions.find(which, FIELDS, sort={"_id": 1}, limit=_PAGE)))
+        return self._repeatable(lambda client: list(client.sessions.find(which, FIELDS, sort={"_id": 1}, limit=_PAGE)))
 
     def _purge_batch(self, now: float, size: int) -> tuple[int, int]:
         # The date has the index; the number is what counts, also for a record that was restarted since.
@@ -323,20 +319,51 @@ class MongoDBStore(Store):
                     logger.warning("%s; until then, reads do not restart idle timeouts", self._failure(error))
                 return False
 
-    def _try_prepare(self, client: Client) -> None:
+    def _try_prepare(self) -> None:
         # Everything works without the indexes, only more slowly, so their absence must not fail a request.
+        client = self._client()
         if client.is_prepared:
             return
         client.is_prepared = True
         try:
-            client.create_indexes(self._indexed)
-        except pymongo.errors.PyMongoError as error:
-            logger.warning("%s; sessions work, but slowly, until `wsgisession init URL` has run", self._failure(error))
+            with self._calling() as client:
+                client.create_indexes(self._indexed)
+        except StoreError as error:
+            logger.warning("%s; sessions work, but slowly, until `wsgisession init URL` has run", error)
 
-    def _read(self, read: Callable[[Client], T]) -> T:
-        """Read and, if the connection turns out to be dead, read again on a new one within the same time.
+    def _put(self, which: Document, record: Record, *, now: float, upsert: bool) -> Record | None:
+        version = ObjectId()
+        options: Document = {"version": version, "now": now, "upsert": upsert}
+        mine = {"_id": which["_id"], "version": version}
+        return self._written(
+            lambda client: put(client.sessions, which, record, **options),
+            lambda client: record_of(client.sessions.find_one(mine, FIELDS)),
+            upsert=upsert,
+        )
 
-        A firewall, or a server that is gone, can drop connections without a word.
+    def _written(
+        self, write: Callable[[Client], Record | None], find_mine: Callable[[Client], Record | None], *, upsert: bool
+    ) -> Record | None:
+        """Write, if need be twice: then the first attempt may be what prevents the second.
+
+        :param write: returns the record as stored, or None if it cannot be stored.
+        :param find_mine: returns the record that the first attempt stored, if it is there.
+        :param upsert: whether a duplicate key means that it cannot be stored.
+        """
+        attempts = itertools.count(1)
+
+        def attempt(client: Client) -> Record | None:
+            is_first, stored = next(attempts) == 1, None
+            with suppress(*([pymongo.errors.DuplicateKeyError] if upsert else [])):  # a document that has not expired
+                stored = write(client)
+            return stored if is_first or stored is not None else find_mine(client)
+
+        return self._repeatable(attempt)
+
+    def _repeatable(self, call: Callable[[Client], T]) -> T:
+        """Make a call that may be made twice: again on a new connection if the one in use turns out to be dead.
+
+        A firewall, or a server that is gone, can drop connections without a word. Both attempts share the time.
         """
         began = monotonic()
         with self._explained():
@@ -344,12 +371,12 @@ class MongoDBStore(Store):
             if client.has_answered:
                 try:
                     with client.in_use(), pymongo.timeout(self._timeout / 2):
-                        return read(client)
-                except (pymongo.errors.NetworkTimeout, pymongo.errors.ServerSelectionTimeoutError) as error:
+                        return call(client)
+                except pymongo.errors.AutoReconnect as error:
                     if isinstance(error, pymongo.errors.NetworkTimeout):
                         self._replace(client)
         with self._calling(self._timeout - (monotonic() - began)) as client:
-            return read(client)
+            return call(client)
 
     def _replace(self, client: Client) -> None:
         """Use new connections from now on."""
