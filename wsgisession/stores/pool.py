@@ -341,6 +341,12 @@ class PerProcess(Generic[T]):
                 opened = self._opened = (os.getpid(), self._opener())
             return opened[1]
 
+    def put(self, new: T) -> T | None:
+        """Use another one from now on; return the one that this process used, if any (to be closed)."""
+        with self._lock:
+            opened, self._opened = self._opened, (os.getpid(), new)
+        return opened[1] if opened is not None and opened[0] == os.getpid() else None
+
     def take(self) -> T | None:
         """Return what this process opened, if anything, and forget it (to be closed)."""
         with self._lock:

@@ -29,7 +29,7 @@ class Client:
         self._client = client
         self.sessions = client[database].get_collection(collection, read_preference=ReadPreference.PRIMARY)
         self.has_answered = self.is_prepared = False
-        self._lock = threading.Lock()
+        self._lock, self._doubt = threading.Lock(), threading.Lock()
         self._calls = 0
         self._is_retired = False
 
@@ -62,6 +62,14 @@ class Client:
             is_unused = not self._calls
         if is_unused:
             self.close()
+
+    def is_first_to_doubt(self) -> bool:
+        """Tell whether no other call is finding out on new connections whether these are dead."""
+        return self._doubt.acquire(blocking=False)
+
+    def trust_again(self) -> None:
+        """Let the next call that gets no answer find out."""
+        self._doubt.release()
 
     def patience(self, timeout: float) -> float:
         """Return how long to wait, so that pymongo, which may take longer while it knows no server, takes no longer."""

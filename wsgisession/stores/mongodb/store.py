@@ -111,13 +111,14 @@ class MongoDBStore(Store):
         options = driver_options(
             url, parsed, timeout=timeout, maxPoolSize=max_connections, maxIdleTimeMS=round(1000 * max_idle)
         )
-        self._client = PerProcess(
-            lambda: Client(
-                MongoClient(url, connect=False, driver=DriverInfo("wsgisession"), **options),
-                parsed["database"] or _DEFAULT_DATABASE,
-                collection,
-            )
-        )
+        database = parsed["database"] or _DEFAULT_DATABASE
+
+        def new_client() -> Client:
+            driver: MongoClient[Document] = MongoClient(url, connect=False, driver=DriverInfo("wsgisession"), **options)
+            return Client(driver, database, collection)
+
+        self._new_client: Callable[[], Client] = new_client
+        self._client = PerProcess(new_client)
 
     @classmethod
     def from_url(cls, url: StoreURL) -> MongoDBStore:
@@ -373,15 +374,25 @@ class MongoDBStore(Store):
                     with client.in_use(), pymongo.timeout(self._timeout / 2):
                         return call(client)
                 except pymongo.errors.AutoReconnect as error:
-                    if isinstance(error, pymongo.errors.NetworkTimeout):
-                        self._replace(client)
+                    if isinstance(error, pymongo.errors.NetworkTimeout) and client.is_first_to_doubt():
+                        return self._replaced(client, call, self._timeout / 2)
         with self._calling(self._timeout - (monotonic() - began)) as client:
             return call(client)
 
-    def _replace(self, client: Client) -> None:
-        """Use new connections from now on."""
-        if self._client() is client and (old := self._client.take()) is not None:
+    def _replaced(self, client: Client, call: Callable[[Client], T], timeout: float) -> T:
+        """Make a call on new connections. If the server answers, they replace the old ones, or else are closed."""
+        fresh = self._new_client()
+        try:
+            with fresh.in_use(), pymongo.timeout(fresh.patience(timeout)):
+                result = call(fresh)
+        except BaseException:
+            client.trust_again()
+            fresh.retire()
+            raise
+        fresh.has_answered, fresh.is_prepared = True, client.is_prepared
+        if (old := self._client.put(fresh)) is not None:
             old.retire()
+        return result
 
     @contextmanager
     def _calling(self, timeout: float | None = None) -> Iterator[Client]:
