@@ -24,41 +24,41 @@ def way_back(path: str, query: str = "") -> str:
 
 
 def test_a_stranger_is_asked_who_he_is():
-    assert judge(session_of()) is Verdict.WHO_ARE_YOU
-    assert judge(session_of(roles=["admin"]), ["admin"]) is Verdict.WHO_ARE_YOU
+    assert judge(session_of()) is Verdict.LOGIN_NEEDED
+    assert judge(session_of(roles=["admin"]), ["admin"]) is Verdict.LOGIN_NEEDED
 
 
 def test_whoever_is_logged_in_passes_where_no_role_is_needed():
-    assert judge(session_of(user_id="ada")) is Verdict.WELCOME
+    assert judge(session_of(user_id="ada")) is Verdict.ALLOWED
 
 
 def test_a_user_whom_the_loader_does_not_know_any_more_is_a_stranger():
     users = {"ada": {"roles": ["admin"]}}
     site = Site(user_loader=users.get)
-    for name, verdict in {"ada": Verdict.WELCOME, "deleted": Verdict.WHO_ARE_YOU}.items():
+    for name, verdict in {"ada": Verdict.ALLOWED, "deleted": Verdict.LOGIN_NEEDED}.items():
         session = session_of(site, user_id=name)
         assert judge(session) is verdict
         assert judge(session, ["admin"], roles=lambda session: session.user["roles"]) is verdict
 
 
 def test_a_user_named_zero_is_logged_in():
-    assert judge(session_of(user_id=0)) is Verdict.WELCOME
+    assert judge(session_of(user_id=0)) is Verdict.ALLOWED
 
 
 @pytest.mark.parametrize("roles", ["admin", ["editor", "admin"], ("admin",), {"admin": 1}])
 def test_one_of_the_roles_is_enough(roles):
-    assert judge(session_of(user_id="ada", roles=roles), ["admin", "root"]) is Verdict.WELCOME
+    assert judge(session_of(user_id="ada", roles=roles), ["admin", "root"]) is Verdict.ALLOWED
 
 
 @pytest.mark.parametrize("roles", [None, [], "administrator", ["adm"], "a"])
 def test_without_one_of_the_roles_a_user_is_refused(roles):
-    assert judge(session_of(user_id="ada", roles=roles), ["admin"]) is Verdict.NOT_YOU
+    assert judge(session_of(user_id="ada", roles=roles), ["admin"]) is Verdict.FORBIDDEN
 
 
 def test_roles_stand_under_another_key_or_come_from_a_callable():
     session = session_of(user_id="ada", groups="staff")
-    assert judge(session, ["staff"], roles="groups") is Verdict.WELCOME
-    assert judge(session, ["ada"], roles=lambda session: [session.user_id]) is Verdict.WELCOME
+    assert judge(session, ["staff"], roles="groups") is Verdict.ALLOWED
+    assert judge(session, ["ada"], roles=lambda session: [session.user_id]) is Verdict.ALLOWED
     assert roles_of(session, lambda session: None) == set()
 
 
@@ -99,7 +99,7 @@ def test_a_login_page_with_a_query_keeps_it():
     assert login_address("/login?by=mail", "/a", "") == "/login?by=mail&next=/a"
 
 
-@pytest.mark.parametrize(("verdict", "status"), [(Verdict.WHO_ARE_YOU, 401), (Verdict.NOT_YOU, 403)])
+@pytest.mark.parametrize(("verdict", "status"), [(Verdict.LOGIN_NEEDED, 401), (Verdict.FORBIDDEN, 403)])
 def test_people_are_told_in_a_page_and_programs_in_json(verdict, status):
     page, answer = refuse(verdict, {}), refuse(verdict, {"HTTP_ACCEPT": "application/json"})
     assert (page.status, answer.status) == (status, status)
@@ -108,7 +108,7 @@ def test_people_are_told_in_a_page_and_programs_in_json(verdict, status):
     assert json.loads(answer.body) == {"error": answer.sentence}
 
 
-@pytest.mark.parametrize("verdict", [Verdict.WHO_ARE_YOU, Verdict.NOT_YOU])
+@pytest.mark.parametrize("verdict", [Verdict.LOGIN_NEEDED, Verdict.FORBIDDEN])
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
 @pytest.mark.parametrize("login_url", [None, "/login"])
 def test_a_refusal_is_for_one_visitor_only(verdict, accept, login_url):
@@ -121,8 +121,8 @@ def test_a_refusal_is_for_one_visitor_only(verdict, accept, login_url):
 
 def test_a_browser_without_a_user_is_sent_to_the_login_page_and_a_program_is_not():
     environ = {"SCRIPT_NAME": "/shop", "PATH_INFO": "/cart", "QUERY_STRING": "item=1"}
-    refusal = refuse(Verdict.WHO_ARE_YOU, environ, login_url="/login")
+    refusal = refuse(Verdict.LOGIN_NEEDED, environ, login_url="/login")
     assert (refusal.status, refusal.location) == (303, "/login?next=/shop/cart%3Fitem%3D1")
     assert (refusal.is_page, refusal.body) == (False, b"")
-    assert refuse(Verdict.NOT_YOU, environ, login_url="/login").location is None
-    assert refuse(Verdict.WHO_ARE_YOU, {"HTTP_ACCEPT": "application/json"}, login_url="/login").location is None
+    assert refuse(Verdict.FORBIDDEN, environ, login_url="/login").location is None
+    assert refuse(Verdict.LOGIN_NEEDED, {"HTTP_ACCEPT": "application/json"}, login_url="/login").location is None

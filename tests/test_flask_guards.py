@@ -96,7 +96,7 @@ def test_the_refusal_of_a_view_is_that_of_a_guard():
     client = guarded_app().test_client()
     for accept in ("text/html", "application/json"):
         environ = {"HTTP_ACCEPT": accept, "PATH_INFO": "/admin"}
-        refusal = refuse(Verdict.WHO_ARE_YOU, environ, login_url="/login")
+        refusal = refuse(Verdict.LOGIN_NEEDED, environ, login_url="/login")
         response = client.get("/admin", headers={"Accept": accept})
         assert (response.status_code, response.location) == (refusal.status, refusal.location)
         assert (response.data, response.content_type) == (refusal.body, refusal.kind)

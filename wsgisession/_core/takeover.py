@@ -125,7 +125,7 @@ class TakeOver:
             if theirs is None:
                 leads_nowhere = records.is_renewed(old.handle)
                 if not records.end(old.handle) or leads_nowhere:  # otherwise it was there, but undecodable
-                    new = self._outlive(services, old, new)
+                    new = self._survive(services, old, new)
                 break
             if theirs.handle != old.handle:
                 passed.append(old.handle)
@@ -167,7 +167,7 @@ class TakeOver:
         texts = {name: text for name, text in content.texts.items() if name not in self.granted}
         return msgspec.structs.replace(content, texts=texts)
 
-    def _outlive(self, services: Services, old: Snapshot, new: Snapshot) -> Snapshot:
+    def _survive(self, services: Services, old: Snapshot, new: Snapshot) -> Snapshot:
         """Decide what becomes of the new ID if somebody else ended the old session: only a login survives that."""
         if not self.is_login:
             raise SessionGone(GONE)

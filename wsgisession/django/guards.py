@@ -53,7 +53,7 @@ def _guarded_async(view: View, check: ProofCheck) -> View:
 def _refused(request: HttpRequest, check: ProofCheck) -> HttpResponse | None:
     session = _session_of(request)
     verdict = judge(session)
-    refusal = refuse(verdict, request.META) if verdict is not Verdict.WELCOME else check(session, request.META)
+    refusal = refuse(verdict, request.META) if verdict is not Verdict.ALLOWED else check(session, request.META)
     if refusal is None:
         return None
     response = HttpResponse(refusal.body, status=refusal.status)

@@ -69,7 +69,7 @@ def _guard(needed: tuple[str, ...], *, roles: Roles, login_url: str | None, proo
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
             verdict = _verdict(needed, roles)
-            if verdict is Verdict.WELCOME:
+            if verdict is Verdict.ALLOWED:
                 lacking = None if proof is None else proof(current(), request.environ)
                 if lacking is not None:
                     return _refused(lacking)
@@ -85,7 +85,7 @@ def _guard(needed: tuple[str, ...], *, roles: Roles, login_url: str | None, proo
 def _verdict(needed: tuple[str, ...], roles: Roles) -> Verdict:
     mine = current()
     if isinstance(mine, NullSession):  # without a secret nobody can be logged in
-        return Verdict.WHO_ARE_YOU
+        return Verdict.LOGIN_NEEDED
     if not isinstance(mine, Session):
         raise ConfigurationError("login_required and role_required need the sessions of FlaskSessions(app)")
     return judge(mine, needed, roles=roles)

@@ -22,14 +22,14 @@ Roles = str | Callable[[Session], Iterable[str] | None]
 class Verdict(Enum):
     """What a guard says."""
 
-    WELCOME = 200
-    WHO_ARE_YOU = 401
-    NOT_YOU = 403
+    ALLOWED = 200
+    LOGIN_NEEDED = 401
+    FORBIDDEN = 403
 
 
 _SENTENCES = {
-    Verdict.WHO_ARE_YOU: "Please log in first.",
-    Verdict.NOT_YOU: "You may not see this page.",
+    Verdict.LOGIN_NEEDED: "Please log in first.",
+    Verdict.FORBIDDEN: "You may not see this page.",
 }
 
 
@@ -39,11 +39,11 @@ def judge(session: Session, needed: Iterable[str] = (), *, roles: Roles = "roles
     Where the manager has a ``user_loader``, it must know the user still.
     """
     if session.user_id is None or (session._visit.services.user_loader is not None and session.user is None):
-        return Verdict.WHO_ARE_YOU
+        return Verdict.LOGIN_NEEDED
     wanted = set(needed)
     if not wanted or wanted & roles_of(session, roles):
-        return Verdict.WELCOME
-    return Verdict.NOT_YOU
+        return Verdict.ALLOWED
+    return Verdict.FORBIDDEN
 
 
 def roles_of(session: Session, roles: Roles) -> set[str]:
@@ -86,7 +86,7 @@ class Refusal(NamedTuple):
 def refuse(verdict: Verdict, environ: Environ, *, login_url: str | None = None) -> Refusal:
     """Return the answer: the login page for browsers where there is one, else a status with a JSON object or a page."""
     answer = refusal(verdict.value, _SENTENCES[verdict], environ)
-    if verdict is not Verdict.WHO_ARE_YOU or login_url is None or not answer.is_page:
+    if verdict is not Verdict.LOGIN_NEEDED or login_url is None or not answer.is_page:
         return answer
     address = login_address(login_url, path_of(environ), environ.get("QUERY_STRING", ""))
     return answer._replace(status=303, body=b"", location=address)

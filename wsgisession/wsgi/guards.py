@@ -130,7 +130,7 @@ def _guarded(
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         session = get_session(environ)
         verdict = judge(session, needed, roles=roles)
-        if verdict is not Verdict.WELCOME:
+        if verdict is not Verdict.ALLOWED:
             refusal = refuse(verdict, environ, login_url=login_url)
         elif proof is None or (lacking := proof(session, environ)) is None:
             return app(environ, start_response)
