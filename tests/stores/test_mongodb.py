@@ -22,6 +22,7 @@ from pymongo.collection import Collection
 from tests import servers
 from wsgisession.errors import StoreError
 from wsgisession.stores import Record, open_store
+from wsgisession.stores.base import Page
 from wsgisession.stores.mongodb import documents as documents_module
 from wsgisession.stores.mongodb import store as mongodb
 from wsgisession.stores.mongodb.store import MongoDBStore
@@ -164,6 +165,19 @@ def test_the_ttl_date_is_never_early_if_the_applications_clock_is_behind(opened,
     assert documents.find_one()["expires"].timestamp() > began + 49.9
 
 
+def test_records_of_the_previous_version_have_no_order_and_come_last(opened, documents):
+    store = opened()
+    for number in range(3):
+        store.create(f"s{number}", record(user_id="u"), now=NOW)
+    documents.update_many({"_id": {"$in": ["s0", "s2"]}}, {"$unset": {"order": ""}})
+    found, page = [], store.find_user("u", now=NOW, limit=1)
+    while page.records:
+        found += [(handle, one.order > 0) for handle, one in page.records]
+        page = store.find_user("u", now=NOW, after=page.after, limit=1) if page.after else Page([])
+    assert found == [("s1", True), ("s2", False), ("s0", False)]
+    assert store.delete_user("u", now=NOW).handles == ["s1", "s2", "s0"]
+
+
 def test_a_page_of_large_sessions_ends_after_some_megabytes(opened, monkeypatch):
     monkeypatch.setattr(documents_module, "_PAGE_BYTES", 1000)
     store = opened()
@@ -174,7 +188,7 @@ def test_a_page_of_large_sessions_ends_after_some_megabytes(opened, monkeypatch)
     assert [handle for handle, _ in store.find_user("u", now=NOW, after=page.after).records] == ["s1", "s0"]
 
 
-def test_a_step_that_takes_long_ends_some_sessions_and_says_that_there_are_more(opened, monkeypatch):
+def test_a_slow_step_ends_some_sessions_and_reports_more(opened, monkeypatch):
     monkeypatch.setattr(mongodb, "_DELETED_AT_ONCE", 2)
     store = opened(timeout=2)
     for number in range(7):
@@ -305,6 +319,7 @@ def test_sessions_are_read_from_the_primary_even_if_the_url_prefers_another(open
 FORK = """
 import os, sys
 from wsgisession.stores import Record, open_store
+from wsgisession.stores.base import Page
 store = open_store(sys.argv[1])
 assert store.create("parent", Record(b"{}", 100.0), now=4e9)
 child = os.fork()
@@ -320,6 +335,7 @@ monkey.patch_all()
 import sys, gevent
 from wsgisession.errors import StoreError
 from wsgisession.stores import Record, open_store
+from wsgisession.stores.base import Page
 store = open_store(sys.argv[1])
 tasks = [gevent.spawn(store.create, f"s{n}", Record(b"{}", 100.0), now=4e9) for n in range(50)]
 gevent.joinall(tasks, timeout=20, raise_error=True)
