@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
@@ -116,10 +117,15 @@ def merged_fields(base: Content, mine: Content, theirs: Content, texts: Texts) -
     )
 
 
-def containers(value: dict[Any, Any] | list[Any]) -> dict[int, Any]:
-    """Return every dict and list inside one, itself included, by identity. Not recursive, so any depth works."""
+def containers(value: dict[Any, Any] | list[Any], most: int = sys.maxsize) -> dict[int, Any]:
+    """Return every dict and list inside one, itself included, by identity. Not recursive, so any depth works.
+
+    :param most: how many there can be at most; when so many are found, the rest is not looked through.
+    """
     found = [value]
     for one in found:  # it grows while it is walked
+        if len(found) >= most:
+            break
         for item in one.values() if type(one) is dict else one:
             if type(item) is dict or type(item) is list:
                 found.append(item)

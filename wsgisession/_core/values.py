@@ -225,7 +225,8 @@ class Values(MutableMapping[Any, Any]):
     def _hand_out(self, key: Any, value: Any) -> None:
         self.touched[key] = None
         if type(value) is dict or type(value) is list:
-            self._ours.update(containers(value))
+            text = self.base[self._format.name_of(key)]
+            self._ours.update(containers(value, text.count(b"{") + text.count(b"[")))
         with contextlib.suppress(ValueError):  # which marshal raises for other types: those are compared as JSON text
             self._prints[key] = marshal.dumps(value, _MARSHAL)
 
