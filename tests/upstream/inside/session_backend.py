@@ -51,8 +51,8 @@ def _environ_session() -> Callable[..., Any]:
     manager = SessionManager(secret=settings.SECRET_KEY, store=STORE)
 
     def opened(key: str | None = None) -> Any:
-        value = "" if key is None else manager.signer.sign(key)
-        return EnvironSession(manager.open(f"sid={value}", None))
+        cookie = "" if key is None else f"sid={manager._services.signer.sign(key)}"
+        return EnvironSession(manager.open(cookie, None))
 
     return opened
 
