@@ -268,7 +268,7 @@ def _settle_secure(visit: Visit, environ: Environ) -> None:
 def _end_oldest(visit: Visit, most: int) -> None:
     """End the user's sessions beyond the limit, in the order in which the store accepted their logins.
 
-    If the store fails, the login stands, because its old ID has ended; the next login ends what is too much.
+    If the store fails, the login holds, because its old ID has ended; the next login ends the surplus sessions.
     """
     services, user = visit.services, visit.owner
     detail = "the user has more sessions than max_sessions_per_user"

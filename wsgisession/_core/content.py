@@ -62,7 +62,7 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class Renewed(msgspec.Struct, array_like=True, frozen=True, tag="ws1-renewed"):
-    """What an old ID's record contains after its renewal. It grants no access by itself.
+    """What an old ID's record contains after its renewal. It grants no access on its own.
 
     :param handle: the new record's handle.
     :param nonce: with the old ID and the secret it makes the new ID.

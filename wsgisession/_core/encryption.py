@@ -24,7 +24,7 @@ _CURE = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(3
 class EncryptedCodec(NativeCodec):
     """The native format inside AES-256-GCM (NIST SP 800-38D), as JSON text.
 
-    Each record has a key of its own, made of the manager's key and the handle: a record moved under another handle
+    Each record has its own key, made of the manager's key and the handle: a record moved under another handle
     does not decrypt, and random nonces do not run out. The user index holds a keyed digest instead of the user.
 
     :param keys: from `parse_keys`; the first encrypts, all decrypt.
@@ -66,7 +66,7 @@ class EncryptedCodec(NativeCodec):
         raise SerializationError("no encryption key opens the record under this handle")
 
     def index_texts(self, user: str) -> list[str]:
-        """Return the keyed digests under which the user may stand in the store's index."""
+        """Return the keyed digests under which the user can be in the store's index."""
         return [hmac.digest(key, b"wsgisession user 1 " + user.encode(), "sha256").hex() for key in self._keys]
 
 

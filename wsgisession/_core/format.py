@@ -1,4 +1,4 @@
-"""How a session's keys and values are written as JSON text, each by itself, and read again.
+"""How a session's keys and values are written as JSON text, each separately, and read again.
 
 Values that JSON knows are written plainly. Others are written as an object of one key that starts with ``~``, such as
 ``{"~set": [1, 2]}``; a dict of the app's that looks like one is wrapped in ``{"~dict": ...}``, and a dict with keys
@@ -137,7 +137,7 @@ class Format:
         text = sorted_json(value)
         return sorted_json(_with_sorted_maps(value)) if _MAP in text else text
 
-    # What a merge needs.
+    # For merging.
 
     def members(self, text: bytes) -> dict[Key, msgspec.Raw] | None:
         """Return the texts of the values in a dict, or None if the text is not that of a dict."""
@@ -339,7 +339,7 @@ def _with_sorted_maps(value: Any) -> Any:
 
 
 def _int(digits: str) -> float:
-    """Return the number, also if it has more digits than Python reads as an int: no writer of ours makes one."""
+    """Return the number, even if it has more digits than Python reads as an int; our writers never make one."""
     try:
         return int(digits)
     except ValueError:

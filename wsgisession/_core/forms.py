@@ -11,7 +11,7 @@ The rules are tried in this order, and the first that applies decides:
    ``items()``, so a MultiDict keeps the first value of each key and a QueryDict the last, as in the sessions of Flask
    and Django. A namedtuple is stored as a tuple.
 7. A dataclass instance is stored as a dict of its fields.
-8. A lazy string (Flask-Babel's), which has ``__html__`` and a ``__str__`` of its own, is stored as Markup.
+8. A lazy string (Flask-Babel's), which has ``__html__`` and its own ``__str__``, is stored as Markup.
 9. A proxy whose ``__class__`` says what is behind it (werkzeug's LocalProxy) is stored as what is behind it.
 
 Anything else is refused, with the path and the fix. Nothing here imports Django, numpy, or Flask.
@@ -172,7 +172,7 @@ def _behind(proxy: Any) -> Any:
 
 
 class Writer:
-    """Walks through one value. A format says in `kinds` what becomes of each listed type.
+    """Walks through one value. A format says in `kinds` how each listed type is stored.
 
     :param text_keys: whether dict keys become JSON text.
     :param most: the most items that the value may have, with repeated ones counted each time.
@@ -201,7 +201,7 @@ class Writer:
             raise SerializationError(str(refused)) from None
 
     def write(self, value: Any, depth: int) -> Any:
-        """Return the form of a value that is inside so many containers."""
+        """Return the form of a value that is nested this deep."""
         kind = type(value)
         write = self.kinds.get(kind)
         if write is None:

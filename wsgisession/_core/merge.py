@@ -153,7 +153,7 @@ def adopt(mine: dict[str, Any], merged: dict[str, Any], ours: dict[int, Any]) ->
 
     :param merged: nobody else holds it, or a part of it.
     :param ours: the containers that may be changed in place, by their identity: those that came from the store. One
-        that the app put in may be shared with others, and is replaced. What is new is added.
+        that the app put in may be shared with others, and is replaced. New values are added.
     """
     new = containers(merged)
     _adopt(mine, merged, dict(ours))

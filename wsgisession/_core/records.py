@@ -165,7 +165,7 @@ class Records:
     def replace(self, base: Snapshot, mine: Content, *, cleared: bool = False) -> Snapshot:
         """Store my content over the base that it was made from, by ``on_conflict`` if another writer came between.
 
-        :param cleared: whether I removed everything, so that nothing of theirs stays.
+        :param cleared: whether I removed everything, so that their changes are dropped too.
         :raises SessionGone: if the record has ended.
         :raises SessionConflict: for ``on_conflict="refuse"``.
         """
@@ -200,7 +200,7 @@ class Records:
         """
         device = binding.merged(mine.device, theirs.content.device)
         if device is not None and msgspec.structs.replace(theirs.content, device=base.device) == base:
-            return msgspec.structs.replace(mine, device=device)  # nobody's data changed: a device proved its key
+            return msgspec.structs.replace(mine, device=device)  # the data did not change: a device proved its key
         if self._on_conflict == "refuse":
             raise SessionConflict("another request changed the session while this one ran; load it again and retry")
         if self._on_conflict == "overwrite":
@@ -341,7 +341,7 @@ class Records:
         with contextlib.suppress(StoreError):
             self.store.delete(handle, now=self._clock())
 
-    # What a record says.
+    # Reading a record.
 
     def user_of(self, texts: Texts) -> str | None:
         """Return the text of the session's user, or None for nobody."""

@@ -143,7 +143,7 @@ class TakeOver:
             if self.keeps_data:
                 return records.end(old.handle, version=old.record.version)
             return records.end_session(old.handle, version=old.record.version)
-        except Unconfirmed:  # a failover may bring the old one back: it is no time to log in
+        except Unconfirmed:  # a failover may bring the old one back, so nobody is logged in now
             raise
         except StoreError:
             with contextlib.suppress(StoreError):
@@ -158,7 +158,7 @@ class TakeOver:
         mine = services.records.settled(base, new.content, theirs)
         fresh = new.content
         mine = msgspec.structs.replace(mine, issued_at=fresh.issued_at, presented_at=fresh.presented_at)
-        if self.is_login:  # a login is offered a binding of its own
+        if self.is_login:  # a login is offered its own binding
             mine = msgspec.structs.replace(mine, device=fresh.device)
         return services.records.replace(new, mine)
 
@@ -168,7 +168,7 @@ class TakeOver:
         return msgspec.structs.replace(content, texts=texts)
 
     def _survive(self, services: Services, old: Snapshot, new: Snapshot) -> Snapshot:
-        """Decide what becomes of the new ID if somebody else ended the old session: only a login survives that."""
+        """Decide about the new ID if another request ended the old session: only a login survives that."""
         if not self.is_login:
             raise SessionGone(GONE)
         inherited = self._without_granted(old.content).texts

@@ -15,7 +15,7 @@ from .merge import adopt
 
 IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes})
 
-_UNREAD: Any = type("Unread", (), {})()  # in place of a value that is still text
+_UNREAD: Any = type("Unread", (), {})()  # instead of a value that is still text
 _MARSHAL = 4
 # This version writes a list that is in a value many times only once. Its output also depends on whether anybody else
 # holds an item: then a value may look changed that is not, and is compared as text.

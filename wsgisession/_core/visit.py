@@ -52,7 +52,7 @@ class Visit:
     :ivar snapshot: the record as it was last read or written; None if there is none.
     :ivar session_id: the session's ID; None if it has none yet, or was opened by its handle.
     :ivar takeover: the change of the ID, while one is in progress.
-    :ivar content: what the record has, or would have, besides the data.
+    :ivar content: what the record has, or would have, in addition to the data.
     :ivar cookie: the session's own cookie settings, once the app has looked at them.
     :ivar accessed: whether the app touched the session.
     :ivar due: whether the ID is to be renewed.
@@ -220,11 +220,11 @@ class Visit:
                 values.touched.clear()
         return values
 
-    # What it is.
+    # State.
 
     @property
     def owner(self) -> str | None:
-        """The text of the user whose data these are: the session's user, or its last one; None for nobody's yet."""
+        """The text of the user to whom the data belongs: the session's user, or its last one; None if there is none."""
         if not self._owner_is_known:
             self.owner = self.services.records.owner_of(self.content)
         return self._owner
@@ -334,7 +334,7 @@ class Visit:
         idle = services.clock() + records.ttl(content) if self.snapshot is None else self.snapshot.record.expires_at
         return float(min(idle, records.deadline(content)))
 
-    # What the app asks for.
+    # Actions.
 
     def change(self) -> Values:
         """Return the data, to be changed.
@@ -409,7 +409,7 @@ class Visit:
     def accept(self, stored: Snapshot, mine: Texts | None) -> None:
         """Take what was written as the record, and its data as what changes are measured against.
 
-        :param mine: the texts that were written; None if the data were not.
+        :param mine: the texts that were written; None if the data was not.
         """
         self.move_to(stored)
         if self.cookie_changed and self.cookie is not None:

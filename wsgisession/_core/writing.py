@@ -83,7 +83,7 @@ def touch(visit: Visit) -> bool:
 def transact(visit: Visit, function: Callable[[], T]) -> T:
     """Apply the function and write, again on fresh data if another writer came between.
 
-    If either fails, the data are again what they were.
+    If either fails, the data is what it was before.
 
     :raises SessionGone: if the record has ended.
     """
@@ -234,8 +234,8 @@ def note_presented(visit: Visit) -> None:
 def destroy(visit: Visit) -> None:
     """End all records of the session, and become a new one.
 
-    :raises StoreError: if a record could not be ended; the session then goes on.
-    :raises Unconfirmed: if it was ended, but too few replicas confirmed it; the browser drops the cookie all the same.
+    :raises StoreError: if a record could not be ended; the session then still exists.
+    :raises Unconfirmed: if it was ended, but too few replicas confirmed it; the browser drops the cookie anyway.
     """
     services, records = visit.services, visit.services.records
     visit.open()

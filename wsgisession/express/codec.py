@@ -1,4 +1,4 @@
-"""`ExpressCodec`: dict to bytes and back in the form of express-session, the data beside a member ``cookie``.
+"""`ExpressCodec`: dict to bytes and back in the form of express-session, the data next to a member ``cookie``.
 
 Values follow JSON as JavaScript writes it: tuples become lists, datetimes what toISOString returns, 1.0 becomes 1.
 """
@@ -160,7 +160,7 @@ class ExpressCodec(Codec):
     def unpack(self, packed: bytes, *, handle: str) -> Content:
         """Return the content of what the store kept under the handle.
 
-        :raises SerializationError: for anything but a session of Express's.
+        :raises SerializationError: for anything except an Express session.
         """
         texts = self.split(packed)
         members = self.decode(texts.pop("cookie", b"null"))

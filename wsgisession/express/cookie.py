@@ -19,7 +19,7 @@ from .._core.forms import is_utf8
 from .._core.ids import IDSigner
 
 _PREFIX = "s:"
-_UNESCAPED = "-_.!~*'()"  # by encodeURIComponent, besides letters and digits
+_UNESCAPED = "-_.!~*'()"  # by encodeURIComponent, in addition to letters and digits
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LONGEST_HANDLE = 4096  # what a browser keeps of a cookie
@@ -114,7 +114,7 @@ def decoded(value: str) -> str:
 def settings_of(members: dict[str, Any]) -> dict[str, Any]:
     """Return the cookie settings of a session by our names, from what its record says.
 
-    What a browser of today would refuse, or what Express leaves to the browser, is left to the manager's settings.
+    Settings that today's browsers refuse, and those that Express leaves to the browser, follow the manager's.
     """
     settings: dict[str, Any] = {"max_age": max_age_of(members)}
     if members.get("secure") is True:
@@ -127,7 +127,7 @@ def settings_of(members: dict[str, Any]) -> dict[str, Any]:
         settings["path"] = members["path"]
     if members.get("domain") is None or isinstance(members["domain"], str):
         settings["domain"] = members.get("domain")
-    same_site = members.get("sameSite")  # absent or null is no "none": that one lets other sites send the cookie
+    same_site = members.get("sameSite")  # absent or null is not "none", which lets other sites send the cookie
     if same_site is True:
         settings["same_site"] = "Strict"
     elif isinstance(same_site, str) and same_site.lower() in _SAME_SITE:

@@ -20,7 +20,7 @@ from .pool import PerProcess
 from .url import StoreURL, identifier, positive, seconds
 
 PAGE = 1000
-"""How many sessions of a user one step of `Store.find_user` or `Store.delete_user` covers, unless it is told."""
+"""How many sessions of a user one step of `Store.find_user` or `Store.delete_user` covers by default."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class Record(msgspec.Struct, frozen=True):
 
     :param data: JSON text in UTF-8, opaque to the store, given back byte for byte.
     :param ttl: the idle timeout of this record, in seconds; a restart extends the expiry to ``now + ttl``.
-    :param user_id: whose session this is, as text for the user index; None for nobody's.
+    :param user_id: whose session this is, as text for the user index; None if it has no user.
     :param version: the token of this state, chosen by the store; `Store.replace` succeeds only against it.
     :param expires_at: when the record expires unless it is restarted, in seconds since the epoch.
     :param order: the position of this login among the user's logins, by the store's own clock and never a worker's:
@@ -95,7 +95,7 @@ class Reader:
     """What a store must know of records that Express writes, and that say all of it in their data.
 
     :param glance: returns the ttl of a record with these data, and its user as text for the index, or None.
-    :param user_keys: the keys under which a user may stand in the data, in the order in which they are tried.
+    :param user_keys: the keys that can hold the user in the data, in the order in which they are tried.
     """
 
     glance: Callable[[bytes], tuple[float, str | None]]
@@ -195,7 +195,7 @@ class Store(ABC):
     def purge(self, *, now: float, limit: int | None = None) -> int:
         """Remove expired records, at most ``limit``, in bounded batches; return how many.
 
-        One that was restarted meanwhile stays. A store whose server expires by itself returns 0.
+        A record that was restarted in the meantime stays. A store whose server deletes expired records returns 0.
         """
 
     @property
@@ -236,7 +236,7 @@ class Store(ABC):
         return []
 
     def rebuilt(self, build: Callable[[Store], Store]) -> Store:
-        """Return what ``build`` makes of this store; one that stands before another hands that one on."""
+        """Return what ``build`` makes of this store; a store that wraps another one passes it on."""
         return build(self)
 
     @abstractmethod

@@ -11,7 +11,7 @@ _TOLERATED_SKEW = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """A fact that is bad for sessions, and its cure.
+    """A fact that is bad for sessions, and the fix.
 
     :param level: ``"problem"`` where sessions are lost or refused, ``"warning"`` where that may come.
     """

@@ -156,7 +156,7 @@ class MemoryStore(Store):
     def close(self) -> None:
         """Do nothing: there are no connections, and the records stay."""
 
-    # What follows is called with the lock held.
+    # The following methods are called with the lock held.
 
     def _live(self, handle: str, now: float) -> Record | None:
         record = self._records.get(handle)

@@ -87,8 +87,8 @@ class Pool(Generic[C]):
     """The connections of one process to one place. Safe for threads and for gevent; after ``fork`` make another.
 
     :param max_connections: how many there are at most; a call waits for one that comes free.
-    :param max_idle: after how many seconds an idle connection is not used any more, and closed.
-    :param clock: for tests, in place of `time.monotonic`, which all deadlines are of.
+    :param max_idle: the seconds after which an idle connection is no longer used, and closed.
+    :param clock: for tests, instead of `time.monotonic`, which all deadlines use.
     """
 
     def __init__(
@@ -281,12 +281,12 @@ class Pool(Generic[C]):
         return self._leave(waiter)
 
     def _leave(self, waiter: _Waiter[C]) -> C | None:
-        """Stop waiting, and return the connection that somebody gave in the meantime."""
+        """Stop waiting, and return the connection that another thread gave in the meantime."""
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
                 return None
-        waiter.wait(None)  # whoever took it off the queue is about to wake it
+        waiter.wait(None)  # the thread that took it off the queue is about to wake it
         return waiter.connection
 
     def _serve(self) -> None:

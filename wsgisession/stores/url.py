@@ -16,7 +16,7 @@ T = TypeVar("T")
 class StoreURL:
     """A store URL taken apart: the store takes its own options out, the driver gets what is left.
 
-    :raises ConfigurationError: where it is no URL.
+    :raises ConfigurationError: if it is not a URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,7 +35,7 @@ class StoreURL:
             raise ConfigurationError(
                 f"the {self.scheme} store URL has a parameter that is not of the form name=value. {_QUOTING}"
             )
-        # Whoever writes a ? into a password has a part of it here, which no message may show.
+        # If a password contains a ?, a part of it is here, which no message may show.
         self._is_shown = "@" not in query
         self._parameters: dict[str, str] = {}
         for name, value in pairs:

@@ -17,7 +17,7 @@ _FULL = re.compile(
 )
 _STARTING = re.compile("the database system is (starting up|in recovery mode|not yet accepting)", re.IGNORECASE)
 
-# What the text of a refused connection contains, and what that means.
+# Texts that a refused connection contains, and their meanings.
 _REFUSED = (
     (
         "password authentication failed|authentication failed|auth failed",

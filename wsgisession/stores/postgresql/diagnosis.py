@@ -15,7 +15,7 @@ _SERVER = b"""
         getdatabaseencoding()::text, (current_setting('transaction_read_only') = 'on')::int::float8
 """
 
-# Each column of ours that is there, its type, and whether an index begins with it. That on the user must go on with the
+# Each of our columns that exists, its type, and whether an index begins with it. That on the user must go on with the
 # order of logins, if the table has one.
 _COLUMNS = b"""
     SELECT attname::text, (EXISTS (
@@ -49,7 +49,7 @@ class Ask(Protocol):
 
 
 def columns_of(ask: Ask, table: str) -> dict[str, bool]:
-    """Return the columns of ours that a table has, and whether an index begins with each; empty without a table."""
+    """Return those of our columns that a table has, and whether an index begins with each; empty without a table."""
     found = ask(_COLUMNS, table)
     rows = range(found.ntuples)
     return {(found.get_value(row, 0) or b"").decode(): bool(number(found.get_value(row, 1))) for row in rows}

@@ -19,9 +19,9 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
     """Keep records as rows of connect-pg-simple's table, and of nothing more.
 
     ``expire`` alone says when a record expires. It is a wall clock in the time zone of the connection, which must be
-    the one that Node.js connects with: for both it is the server's, unless they are told another.
+    the one that Node.js connects with: for both it is the server's, unless another one is set.
 
-    A record's version is its text: `replace` compares a digest, so that any writer's change is noticed. Users are found
+    A record's version is its text: `replace` compares a digest, so any writer's change is detected. Users are found
     by an index over the JSON, in rows that only Express has written too. Such rows do not say in which order the users
     logged in: a page begins with the session that was used last.
 
@@ -70,7 +70,7 @@ class ExpressPostgreSQLStore(PostgreSQLStore):
         handles = [text_of(deleted, row, 0) for row in range(deleted.ntuples)]
         return Deleted(handles, more=after is not None or len(handles) < len(found))
 
-    # What the rows of this table contain.
+    # Reading the rows of this table.
 
     _position_column = 1
 

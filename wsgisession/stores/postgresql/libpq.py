@@ -52,7 +52,7 @@ _UNREADABLE = (
 
 
 class Connection:
-    """A connection of libpq's. After a failure halfway through a statement it is not usable any more.
+    """A libpq connection. After a failure in the middle of a statement, it is no longer usable.
 
     :param prepares: whether statements are prepared at their first use. A pooler that loses them is noticed, and from
         then on the statement is sent whole.
@@ -82,7 +82,7 @@ class Connection:
         self._pgconn.finish()
 
     def execute(self, statement: bytes, values: Sequence[Value], deadline: float) -> PGresult:
-        """Execute one statement, in a transaction of its own.
+        """Execute one statement, in its own transaction.
 
         :raises psycopg.Error: if the server refuses; without the values of a row in its text.
         :raises TimeoutError: if the deadline has passed.
@@ -172,7 +172,7 @@ def _wait(fileno: int, deadline: float, *, write: bool = False) -> None:
 
 
 def _readability(fileno: int) -> Callable[[float], bool]:
-    """Return what waits for input on a socket, for so many seconds at most."""
+    """Return what waits for input on a socket, for this many seconds at most."""
     if not hasattr(select, "poll"):  # Windows
         return lambda timeout: _is_ready(fileno, timeout)
     poll = select.poll()  # made once, for it is used several times in every call

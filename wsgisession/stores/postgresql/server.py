@@ -47,7 +47,7 @@ class Server:
         )
 
     def execute(self, statement: bytes, values: Sequence[Value], deadline: float) -> Answer:
-        """Execute one statement, in a transaction of its own.
+        """Execute one statement, in its own transaction.
 
         :raises psycopg.Error: if the server cannot be reached or refuses; without the values of a row in its text.
         :raises TimeoutError: if the deadline (of `time.monotonic`) has passed.
@@ -73,7 +73,7 @@ class Server:
 
 
 class _Tries:
-    """The tries of one call. Every statement of ours may be sent twice: see `Answer.is_repeated`."""
+    """The tries of one call. Each of our statements may be sent twice: see `Answer.is_repeated`."""
 
     def __init__(self, statement: bytes, values: Sequence[Value]) -> None:
         self._statement, self._values = statement, values

@@ -18,7 +18,7 @@ STORED = "CASE WHEN pg_typeof(sess) = 'jsonb'::regtype THEN sess::text END"
 IS_TEXT = """CASE WHEN pg_typeof(sess) = 'jsonb'::regtype
     THEN sess::text = $2::text::jsonb::text ELSE sess::text = $2 END"""
 
-# One message, so one transaction: whoever comes second waits, and finds everything there. Others wait for its locks
+# One message, so one transaction: the second one waits, and finds that everything exists. Others wait for its locks
 # as long as it waits for theirs, so it gives up soon.
 _PREPARING = (
     "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{patience}ms';"
@@ -158,7 +158,7 @@ def _latest(name: str) -> str:
 
 
 def bounded(page: str, columns: str, *, order: str) -> str:
-    """Return the rows of a page, until they have so many bytes, and how many the page has.
+    """Return the rows of a page, up to this many bytes, and the number of rows of the page.
 
     Rows that have expired come without their text: they are passed over, and take part in the counting only.
 

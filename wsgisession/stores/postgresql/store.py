@@ -50,7 +50,7 @@ class PostgreSQLStore(Store):
     Rows without ``expires_at`` are another program's: absent for this store, and never deleted or replaced by it.
     ``login_order`` is given by the server, in microseconds of its clock and never twice for a user.
 
-    A record's version is its text: `replace` compares a digest, so that any writer's change is noticed. ``sess`` may be
+    A record's version is its text: `replace` compares a digest, so any writer's change is detected. ``sess`` may be
     json, text, or jsonb, which keeps the values but not their text.
 
     A call whose answer was lost is sent again on a fresh connection. Every verb can tell whether the first one was
@@ -62,7 +62,7 @@ class PostgreSQLStore(Store):
         `scan` and `purge` may take that long for each page or batch, and `prepare` a minute.
     :param max_connections: how many connections each process opens at most.
     :param max_idle: seconds after which an idle connection is closed.
-    :param prepare: whether statements are prepared on the server. A pooler that loses them is noticed anyway.
+    :param prepare: whether statements are prepared on the server. A pooler that loses them is detected anyway.
     :param parameters: connection parameters of libpq, over those in ``conninfo``.
     :raises ConfigurationError: if libpq cannot read ``conninfo``, or does not know a parameter.
     """
@@ -265,7 +265,7 @@ class PostgreSQLStore(Store):
         """Close this process's connections, those in use as soon as their call is over."""
         self._server.close()
 
-    # What the rows of this table contain. A page has two more columns, the handle and the size of the page.
+    # Reading the rows of this table. A page has two more columns, the handle and the size of the page.
 
     _position_column = 2
 

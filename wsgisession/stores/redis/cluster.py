@@ -22,7 +22,7 @@ _FIRST_TRY = 0.7  # of the time that is left: the rest is to find out whether an
 
 
 class Cluster(Client):
-    """The servers of a cluster, each with a pool of its own.
+    """The servers of a cluster, each with its own pool.
 
     :param nodes: where to begin; they are asked for the others.
     :param make: makes the pool of one server.

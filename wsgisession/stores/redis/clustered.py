@@ -1,7 +1,7 @@
 """Records in a cluster, where a user's set is on another server than the records that it contains.
 
-A new record's handle comes into the set after the record, before anybody is told its ID and before the old ID's record
-is deleted. So whoever walks over a set until it is empty has met every session, and what a set contains without a
+A new record's handle comes into the set after the record, before anyone gets its ID and before the old ID's record
+is deleted. So a walk over a set until it is empty has met every session, and what a set contains without a
 record has ended, and leaves it. A crash in between leaves a record whose ID nobody knows.
 
 A record that goes over to another user comes into that user's set before and after, with another score: what somebody
@@ -22,7 +22,7 @@ from .server import Client, NotConfirmedError
 
 _DIGITS = b"%013d"
 _AT_ONCE = 100  # records up to 1 MiB that one round trip reads
-_SHARE = 0.5  # of the time of a call, after which a step ends: it says that there is more
+_SHARE = 0.5  # of the time of a call, after which a step ends and says that more remain
 
 
 class InCluster:
@@ -165,7 +165,7 @@ class InCluster:
         is_login: bool = False,
         before: int = 0,
     ) -> list[bytes]:
-        """Put a handle into a set, and return some whose records are not there any more.
+        """Put a handle into a set, and return some whose records no longer exist.
 
         :param before: how much less than the order its score is.
         """
@@ -177,7 +177,7 @@ class InCluster:
         return [member for member, value in zip(some, values, strict=True) if value is None]
 
     def _delete(self, handle: bytes, time: int, version: str, holder: bytes, deadline: float) -> bytes | None:
-        """Return '=' and whose record it was, empty for nobody's; None where there was none."""
+        """Return '=' and the user of the record, empty if it had none; None if there was no record."""
         arguments = (_DIGITS % time, b"", handle, version, holder)
         key = self._prefix + handle
         owner: bytes | None = self._client().evaluate(
@@ -220,7 +220,7 @@ def members_of(client: Client, set_: bytes, after: Any, limit: int, deadline: fl
 
 
 def until_of(deadline: float) -> float:
-    """Return when a step should end that works on one record after the other: it says that there is more."""
+    """Return when a step should end that works on one record after the other; it then says that more remain."""
     now = monotonic()
     return now + _SHARE * (deadline - now)
 

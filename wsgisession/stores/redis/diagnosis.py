@@ -1,4 +1,4 @@
-"""What a Redis server says of itself that is bad for sessions. INFO tells it: hosted servers forbid CONFIG."""
+"""Settings and states of a Redis server that are bad for sessions. From INFO: hosted servers forbid CONFIG."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _FOR_EVER = -1  # what PTTL says of a key that no one lets expire: connect-redis
 _ABSENT = -2
 _AT_ONCE = 100  # records that one round trip reads
 _LOOKED_AT = 500  # keys that one step of a search looks at
-_FORGOTTEN_AFTER = 30.0  # seconds after which a search that nobody goes on with begins anew
+_FORGOTTEN_AFTER = 30.0  # seconds after which an abandoned search begins anew
 
 
 class ExpressRedisStore(RedisStore):
@@ -75,7 +75,7 @@ class ExpressRedisStore(RedisStore):
             pairs = zip(handles, page, strict=True)
             yield from ((handle.decode("utf-8", "replace"), record) for handle, record in pairs if record is not None)
 
-    # What `RedisStore` does with scripts that know its layout.
+    # `RedisStore` does this with scripts that know its layout.
 
     def _restart(self, handle: str, record: Record, now: float, deadline: float) -> float | None:
         here, elsewhere = self._set(record)
@@ -135,7 +135,7 @@ class ExpressRedisStore(RedisStore):
         return deleted.result(more=any(handle != kept for handle, _ in rest))
 
     def _delete_unknown(self, user_id: str, now: float, keep: str, deadline: float) -> Deleted:
-        """Go on with the search for sessions that are in no set, and delete those of the user."""
+        """Continue the search for sessions that are in no set, and delete those of the user."""
         search = self._search_of(user_id, deadline)
         until, deleted = until_of(deadline), _Deleting(self, user_id, self._sets + layout.text(user_id), deadline)
         while search.masters and (handles := search.step(self, deadline)) is not None:

@@ -18,7 +18,7 @@ from .connection import FAILURES, FullError
 
 _REFUSES_WRITES = ("OOM", "READONLY", "MISCONF", "NOREPLICAS")
 
-# What an error contains, and what it means. The first that fits is taken.
+# Texts that an error contains, and their meanings. The first that matches counts.
 _CAUSES = (
     ("OOM", "is out of memory: raise its maxmemory, or give sessions a server of their own"),
     ("READONLY", "is a read-only replica: name the master in the store's URL, or its Sentinels"),

@@ -5,7 +5,7 @@
 13 digits   when the record expires, in milliseconds since the epoch
 8 letters   its version, random, so that a later record under the same handle has another
 digits;     its ttl in milliseconds, without leading zeros, which the previous version's PEXPIRE would refuse
-digits;     the length of the user's name in bytes; nothing for nobody's
+digits;     the length of the user's name in bytes; nothing without a user
 13 letters  with a user: ``+`` and the order of the login in 12 letters of base 36
 the user    of that length
 =========== ============================================================================================

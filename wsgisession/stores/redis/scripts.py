@@ -178,7 +178,7 @@ return is_live(head) and holder
 # Of a set, in any place.
 
 # now, prefix, user, score and handle after which the page begins, limit, bytes. Answers with handles and values, and
-# then with the score and the handle of the last one if there is more. What is not there any more leaves the set.
+# then with the score and the handle of the last one if there is more. Handles without a record leave the set.
 FIND_USER = _script("""
 local prefix, user, limit, room = ARGV[2], ARGV[3], tonumber(ARGV[6]), tonumber(ARGV[7])
 local members, found, dead, last = page(KEYS[1], ARGV[4], ARGV[5], limit + 1), {}, {}, 0

@@ -34,9 +34,9 @@ class Client:
     ) -> Any:
         """Run a command, and return the reply.
 
-        :param key: the key that the command is about; in a cluster it tells the server.
+        :param key: the key that the command is about; in a cluster it decides the server.
         :param repeat: whether to run it twice does the same as to run it once. If not, and the answer is lost, it is
-            run again all the same, but a second reply of None is not believed.
+            run again anyway, but a second reply of None is not believed.
         :param replicas: how many must confirm what the command wrote, if it replies with anything but None.
         :raises NotConfirmedError: where they are fewer.
         """

@@ -11,7 +11,7 @@ from .scripts import CREATE, DELETE, DELETE_USER, FIND_USER, REPLACE, RESTART
 from .server import Client, NotConfirmedError
 
 _DIGITS = b"%013d"  # of a time in milliseconds
-# What one script does at most: the server answers nobody else in the meantime.
+# The most that one script does, because the server answers no other client in the meantime.
 _MOST = 250
 _BYTES = 1_000_000
 

@@ -1,7 +1,7 @@
 """Sessions in Redis or Valkey, on one server, behind Sentinels, or in a cluster: `RedisStore`.
 
 Needs Redis 6.2 or later, or any Valkey. A session is one string under ``{prefix}{handle}``, as `layout` describes. Each
-user has a sorted set of handles besides, under ``sess-user:{user}`` where the prefix is ``sess:``. Whether a record is
+user also has a sorted set of handles, under ``sess-user:{user}`` where the prefix is ``sess:``. Whether a record is
 live is for its header to say, by the caller's clock; that the server lets keys expire only cleans up.
 """
 
@@ -45,7 +45,7 @@ _PAUSE = 1.0  # seconds without a restart after one that the server refused
 
 
 class RedisStore(Store):
-    """Keep each record under a key of its own, and let the server expire it.
+    """Keep each record under its own key, and let the server expire it.
 
     Every verb is one command and one round trip, but a restart is a second one. In a cluster, where a user's set is on
     another server, a login takes three: the set says the order, then comes the record, and then the set.
@@ -56,7 +56,7 @@ class RedisStore(Store):
     :param url: with the parameters of the connections: ``max_connections`` (50 for each process; in a cluster, to each
         server), ``max_idle`` (60 seconds), ``ssl`` (for Sentinels and clusters), ``sentinel_username`` and
         ``sentinel_password``, and ``client_name``, ``ssl_ca_certs``, and others by redis-py's names.
-    :param prefix: stands before each handle. A user on the server needs the right to what begins with it, and to
+    :param prefix: the beginning of each key. A user on the server needs the right to what begins with it, and to
         ``sess-user:*`` where it is ``sess:``, otherwise to the prefix followed by ``#user:*``.
     :param timeout: seconds for a whole call: waiting for a connection, connecting, asking and reading the answer.
         `scan` may take that long for each page. Looking up a name takes the system's own time.
@@ -95,7 +95,7 @@ class RedisStore(Store):
         deadline = monotonic() + self._timeout
         key = self._prefix + handle.encode()
         try:
-            (value,) = self._client().execute(("MGET", key), deadline, key=key)  # None where it is no string
+            (value,) = self._client().execute(("MGET", key), deadline, key=key)  # None if it is not a string
         except FAILURES as error:
             raise failure(self._server, error, seconds=self._timeout) from error
         record = layout.live(value, layout.milliseconds(now))
@@ -188,7 +188,7 @@ class RedisStore(Store):
                     yield key[len(self._prefix) :].decode(), record
 
     def purge(self, *, now: float, limit: int | None = None) -> int:
-        """Return 0: the server expires by itself."""
+        """Return 0: the server deletes expired records."""
         return 0
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ class RedisURL:
     :param sentinel: how one to a Sentinel begins.
     :param max_connections: how many connections each process opens at most; in a cluster, to each server.
     :param max_idle: after how many seconds an idle connection is closed.
-    :param socket: the path of a Unix socket, in place of an address.
+    :param socket: the path of a Unix socket, instead of an address.
     :param service: what the Sentinels call the servers; None where there are no Sentinels.
     """
 

@@ -147,7 +147,7 @@ def _add_order(connection: Connection) -> None:
 
 def _create_privately(path: str) -> None:
     """Create the file for its owner alone, if there is none; SQLite gives its -wal and -shm the same mode."""
-    # Exclusively, and with nobody connecting meanwhile: closing a file drops all of a process's locks on it.
+    # Exclusively, and with nobody connecting in the meantime: closing a file drops all of a process's locks on it.
     with _creating(), suppress(FileExistsError):
         os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 

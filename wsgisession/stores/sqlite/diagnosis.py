@@ -50,7 +50,7 @@ def of_journal(mode: str) -> Iterator[Finding]:
 
 
 def filesystem_of(folder: str, mounts: str) -> str:
-    """Return the type of the file system that a folder is on; empty where that cannot be told.
+    """Return the type of the file system that a folder is on; empty if that is unknown.
 
     :param mounts: the text of ``/proc/self/mounts``.
     """
