@@ -33,9 +33,11 @@ RUN = f"wsgisession_test_{secrets.token_hex(4)}"
 _numbers = itertools.count(1)
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("few", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("long", derandomize=False, deadline=None, max_examples=5000, print_blob=True)
 settings.load_profile(os.environ.get("WSGISESSION_TEST_PROFILE", "fixed"))
-"""Hypothesis tries the same examples in every run; WSGISESSION_TEST_PROFILE=long tries many others each time."""
+"""Hypothesis tries the same examples in every run; WSGISESSION_TEST_PROFILE=long tries many others each time, and
+"few" is for ``make mutants``."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
