@@ -25,6 +25,8 @@ TOUCHING_OTHERS = [
     "tests/test_cli.py",
     "tests/test_cookies.py",
     "tests/test_django.py",
+    "tests/test_django_carry_over.py",
+    "tests/test_django_engine.py",
     "tests/test_encryption.py",
     "tests/test_flask.py",
     "tests/test_commit.py",
