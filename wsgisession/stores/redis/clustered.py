@@ -37,7 +37,7 @@ class InCluster:
     def create(self, handle: str, new: Record, time: int, deadline: float) -> int | None:
         """Store a record, and return its order; None where there is a live one."""
         ordered = self._ordered(new, time, deadline)
-        arguments = (_DIGITS % time, b"", *_values(handle, ordered), self._prefix)
+        arguments = (_DIGITS % time, b"", handle, layout.packed(ordered))
         order = self._evaluate(CREATE, self._prefix + handle.encode(), arguments, deadline)
         if order is None or new.user_id is None:
             return None if order is None else 0
@@ -51,8 +51,7 @@ class InCluster:
         ordered = self._ordered(new, time, deadline)
         if user is not None and not new.order:
             self._add(user, handle, ordered, time, deadline, before=1)
-        expires = b"%d" % round(new.expires_at * 1000)
-        arguments = (_DIGITS % time, b"", *_values(handle, ordered), old, b"", expires)
+        arguments = (_DIGITS % time, b"", handle, layout.packed(ordered), old)
         reply = self._evaluate(REPLACE, self._prefix + handle.encode(), arguments, deadline)
         if reply is None:
             return None
@@ -223,7 +222,3 @@ def until_of(deadline: float) -> float:
     """Return when a step should end that works on one record after the other; it then says that more remain."""
     now = monotonic()
     return now + _SHARE * (deadline - now)
-
-
-def _values(handle: str, new: Record) -> tuple[Any, ...]:
-    return handle, layout.packed(new), layout.span(new.ttl), new.order

@@ -6,12 +6,13 @@
 8 letters   its version, random, so that a later record under the same handle has another
 digits;     its ttl in milliseconds, without leading zeros, which the previous version's PEXPIRE would refuse
 digits;     the length of the user's name in bytes; nothing without a user
-13 letters  with a user: ``+`` and the order of the login in 12 letters of base 36
+13 letters  with a user: the order of the login in hexadecimal; in place of the first digit, which is 0 to 15, is one
+            of the 16 characters from the space to the slash
 the user    of that length
 =========== ============================================================================================
 
-The previous version wrote a time as 13 digits where the order is now. Such a record has the order 0, and each version
-reads the records of the other one.
+The previous version wrote a time as 13 digits where the order is now, which is how the two are told apart. Such a
+record has the order 0, and each version reads the records of the other one.
 
 A user's sessions are in a sorted set of handles, whose scores are the orders. What has no order has a time in
 milliseconds as its score, which is lower than any order of today: until when the set must contain it.
@@ -19,14 +20,12 @@ milliseconds as its score, which is lower than any order of today: until when th
 
 from __future__ import annotations
 
-import re
-
 from ..base import Record
 
 LAST = 10**13 - 1  # milliseconds: the year 2286
-_HEADER = re.compile(rb"S1(\d{13})([\w-]{8})(\d+);(\d*);")
-_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_HIGHEST_ORDER = 2**53 - 1  # a score is a float
+_HIGHEST_ORDER = 2**52 - 1  # a score is a float
+_SPACE, _ZERO = b" 0"
+_LOW = 2**48 - 1
 
 
 def milliseconds(now: float) -> int:
@@ -51,7 +50,8 @@ def packed(record: Record) -> bytes:
     if record.user_id is None:
         return b"%b;%b" % (head, record.data)
     user = text(record.user_id)
-    return b"%b%d;+%b%b%b" % (head, len(user), _base36(record.order), user, record.data)
+    first, rest = _SPACE + (record.order >> 48), record.order & _LOW
+    return b"%b%d;%c%012x%b%b" % (head, len(user), first, rest, user, record.data)
 
 
 def order_of(record: Record) -> int:
@@ -61,28 +61,24 @@ def order_of(record: Record) -> int:
 
 def unpacked(value: bytes) -> Record | None:
     """Return what a value holds; None where it is not ours."""
-    header = _HEADER.match(value)
-    if header is None:
+    if value[:2] != b"S1":
         return None
-    expires, version, ttl, size = header.groups()
-    start, user, order = header.end(), None, 0
-    if size:
-        end = start + 13 + int(size)
-        if value[start] == 43:  # a plus sign
-            order = int(value[start + 1 : start + 13], 36)
-        user, start = value[start + 13 : end].decode("utf-8", "surrogatepass"), end
-    return Record(value[start:], int(ttl) / 1000, user, version.decode(), int(expires) / 1000, order)
+    try:
+        middle = value.index(b";", 23)
+        start = value.index(b";", middle + 1) + 1
+        size, user, order = value[middle + 1 : start - 1], None, 0
+        expires, version, ttl = int(value[2:15]) / 1000, value[15:23].decode("ascii"), int(value[23:middle]) / 1000
+        if size:
+            first, begin, start = value[start], start + 13, start + 13 + int(size)
+            if first < _ZERO:
+                order = (first - _SPACE << 48) + int(value[begin - 12 : begin], 16)
+            user = value[begin:start].decode("utf-8", "surrogatepass")
+    except (ValueError, IndexError):
+        return None
+    return Record(value[start:], ttl, user, version, expires, order)
 
 
 def live(value: bytes | None, time: int) -> Record | None:
     """Return what a value holds, if it is ours and has not expired at this time."""
     record = None if value is None else unpacked(value)
     return record if record is not None and round(record.expires_at * 1000) > time else None
-
-
-def _base36(number: int) -> bytes:
-    letters = ""
-    for _ in range(12):
-        number, digit = divmod(number, 36)
-        letters = _LETTERS[digit] + letters
-    return letters.encode()

@@ -42,19 +42,18 @@ local function user_of(head)
   return size and string.sub(head, start + 13, start + 12 + size)
 end
 local function order_of(head)
-  local number, letters = 0, string.match(head, '^%d+;%d+;%+([0-9a-z]+)', 24)
-  if not letters then return 0 end
-  for at = 1, 12 do number = number * 36 + tonumber(string.sub(letters, at, at), 36) end
-  return number
+  local start = string.match(head, '^%d+;%d+;()', 24)
+  local first = start and string.byte(head, start) or 48
+  return first < 48 and (first - 32) * 281474976710656 + tonumber(string.sub(head, start + 1, start + 12), 16) or 0
 end
-local function base36(number)
-  local letters = ''
-  for _ = 1, 12 do
-    local digit = number % 36
-    letters = string.sub('0123456789abcdefghijklmnopqrstuvwxyz', digit + 1, digit + 1) .. letters
-    number = (number - digit) / 36
-  end
-  return letters
+local function letters_of(order)
+  local low = order % 281474976710656
+  local lower = low % 16777216
+  local digits = string.format('%06x%06x', (low - lower) / 16777216, lower)
+  return string.char(32 + math.floor(order / 281474976710656)) .. digits
+end
+local function write_order(value, order)
+  redis.call('SETRANGE', KEYS[1], string.match(value, '^%d+;%d+;()', 24) - 1, letters_of(order))
 end
 -- the next order of a user: the server's time in microseconds, or one more than the latest
 local function next_order(set)
@@ -101,43 +100,46 @@ def _script(text: str) -> Script:
     return Script(_COMMON + text)
 
 
-# now, set of the user or '', handle, value, ttl, order or 0, prefix. Answers with the order, 0 for nobody. Where the
-# server's answer to the first attempt was lost, the second finds its own version. With each login the set loses up to
-# three members whose sessions have expired, so that it contains not many more of those than live ones.
+# now, sets or '' in a cluster, handle, value. Answers with the order, 0 for nobody. Where the server's answer to the
+# first attempt was lost, the second finds its own version. With each login the set loses up to three members whose
+# sessions have expired, so that it contains not many more of those than live ones.
 CREATE = _script("""
-local set, handle, new, ttl, order, prefix = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local sets, handle, new = ARGV[2], ARGV[3], ARGV[4]
 local old = head_of(KEYS[1])
 if not ours(old) and (old ~= '' or redis.call('EXISTS', KEYS[1]) == 1) then return false end
 if is_live(old) then return version(old) == version(new) and order_of(old) end
-local is_login = set ~= '' and order == 0
+local ttl, user, order = ttl_of(new), user_of(new), order_of(new)
+local set = sets ~= '' and user and sets .. user
+local is_login = set and order == 0
 if is_login then order = next_order(set) end
-if set ~= '' then add(set, handle, order, ttl) end
+if set then add(set, handle, order, ttl) end
 redis.call('SET', KEYS[1], new, 'PX', ttl)
 if is_login then
-  redis.call('SETRANGE', KEYS[1], string.match(new, '^%d+;%d+;()', 24), base36(order))
-  forget_some(set, prefix)
+  write_order(new, order)
+  forget_some(set, string.sub(KEYS[1], 1, -1 - #handle))
 end
 return order
 """)
 
-# now, set of the new user or '', handle, value, ttl, order or 0, old version, sets or '' in a cluster, expiry. Answers
-# with the order, '=' and the user that the record had (or ''), and whether the set must hear of the record.
+# now, sets or '' in a cluster, handle, value, old version. Answers with the order, '=' and the user that the record had
+# (or ''), and whether the set must hear of the record.
 REPLACE = _script("""
-local set, handle, new, ttl, order = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local sets, handle, new = ARGV[2], ARGV[3], ARGV[4]
 local old = head_of(KEYS[1])
 if not is_live(old) then return false end
 local owner = user_of(old)
 local before = owner and '=' .. owner or ''
 if version(old) == version(new) then return {order_of(old), before, 1} end
-if version(old) ~= ARGV[7] then return false end
-local is_new = set ~= '' and set ~= ARGV[8] .. (owner or '') or set ~= '' and not owner
-local is_login = set ~= '' and order == 0
+if version(old) ~= ARGV[5] then return false end
+local ttl, user, order = ttl_of(new), user_of(new), order_of(new)
+local set = sets ~= '' and user and sets .. user
+local is_login = set and order == 0
 if is_login then order = next_order(set) end
-local due = is_new or is_login or is_due(old, ARGV[9], ttl)
-if set ~= '' and due then add(set, handle, order, ttl) end
+local due = user and (is_login or user ~= owner or is_due(old, string.sub(new, 3, 15), ttl))
+if set and due then add(set, handle, order, ttl) end
 redis.call('SET', KEYS[1], new, 'PX', ttl)
-if is_login then redis.call('SETRANGE', KEYS[1], string.match(new, '^%d+;%d+;()', 24), base36(order)) end
-if ARGV[8] ~= '' and owner and set ~= ARGV[8] .. owner then redis.call('ZREM', ARGV[8] .. owner, handle) end
+if is_login then write_order(new, order) end
+if sets ~= '' and owner and owner ~= user then redis.call('ZREM', sets .. owner, handle) end
 return {order, before, due and 1 or 0}
 """)
 

@@ -27,14 +27,13 @@ class OnOneServer:
 
     def create(self, handle: str, new: Record, time: int, deadline: float) -> int | None:
         """Store a record, and return its order; None where there is a live one."""
-        arguments = (_DIGITS % time, self._set_of(new), *_values(handle, new), self._prefix)
+        arguments = (_DIGITS % time, self._sets, handle, layout.packed(new))
         order: int | None = self._evaluate(CREATE, self._prefix + handle.encode(), arguments, deadline)
         return order
 
     def replace(self, handle: str, new: Record, old: str, time: int, deadline: float) -> int | None:
         """Replace a record of this version, and return the order of the new one; None where there is none."""
-        expires = b"%d" % round(new.expires_at * 1000)
-        arguments = (_DIGITS % time, self._set_of(new), *_values(handle, new), old, self._sets, expires)
+        arguments = (_DIGITS % time, self._sets, handle, layout.packed(new), old)
         reply = self._evaluate(REPLACE, self._prefix + handle.encode(), arguments, deadline)
         return None if reply is None else int(reply[0])
 
@@ -77,15 +76,8 @@ class OnOneServer:
         values: list[bytes | None] = self._client().execute(("MGET", *keys), deadline) if keys else []
         return values
 
-    def _set_of(self, record: Record) -> bytes:
-        return b"" if record.user_id is None else self._sets + layout.text(record.user_id)
-
     def _evaluate(self, script: Any, key: bytes, arguments: tuple[Any, ...], deadline: float) -> Any:
         return self._client().evaluate(script, key, arguments, deadline)
-
-
-def _values(handle: str, new: Record) -> tuple[Any, ...]:
-    return handle, layout.packed(new), layout.span(new.ttl), new.order
 
 
 def _deleted(reply: Any) -> Deleted:

@@ -8,8 +8,9 @@ live is for its header to say, by the caller's clock; that the server lets keys 
 from __future__ import annotations
 
 import logging
+import os
 import re
-import secrets
+from base64 import b64encode
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -125,16 +126,18 @@ class RedisStore(Store):
 
     def create(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Set a string where there is none, or an expired record."""
-        new = _new(record, now)
+        time = layout.milliseconds(now)
+        new = _new(record, time)
         with self._call() as deadline:
-            order = self._records.create(handle, new, layout.milliseconds(now), deadline)
+            order = self._records.create(handle, new, time, deadline)
         return _ordered(new, order)
 
     def replace(self, handle: str, record: Record, *, now: float) -> Record | None:
         """Set a string where the header still has the version."""
-        new = _new(record, now)
+        time = layout.milliseconds(now)
+        new = _new(record, time)
         with self._call() as deadline:
-            order = self._records.replace(handle, new, str(record.version), layout.milliseconds(now), deadline)
+            order = self._records.replace(handle, new, str(record.version), time, deadline)
         return _ordered(new, order)
 
     def touch(self, handle: str, *, ttl: float, now: float) -> bool:
@@ -241,10 +244,10 @@ class RedisStore(Store):
         return re.sub(rb"([*?\[\]\\])", rb"\\\1", self._prefix) + b"*"
 
 
-def _new(record: Record, now: float) -> Record:
+def _new(record: Record, time: int) -> Record:
     """Return a record as it will be stored: with a version, an expiry, and an order that can be kept."""
-    expires = min(layout.milliseconds(now) + layout.span(record.ttl), layout.LAST)
-    version, order = secrets.token_urlsafe(6), layout.order_of(record)
+    expires = min(time + layout.span(record.ttl), layout.LAST)
+    version, order = b64encode(os.urandom(6), b"-_").decode(), layout.order_of(record)
     return Record(record.data, record.ttl, record.user_id, version, expires / 1000, order)
 
 
