@@ -183,12 +183,13 @@ def test_many_readers_on_dead_connections_all_get_an_answer(opened, tcp_proxy, u
     proxy = tcp_proxy(url)
     store = opened(proxy.url, timeout=2)
     store.create("a", record(), now=NOW)
-    proxy.latency = 0.05
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda _: store.load("a", now=NOW, touch_after=None), range(8)))
-        proxy.latency = 0
-        proxy.freeze()
-        assert all(pool.map(lambda _: store.load("a", now=NOW, touch_after=None), range(8)))
+    proxy.latency = 0.1
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(lambda _: store.load("a", now=NOW, touch_after=None), range(20)))
+    proxy.latency = 0
+    proxy.freeze()
+    with ThreadPoolExecutor(5) as pool:  # there are more dead connections than readers
+        assert all(pool.map(lambda _: store.load("a", now=NOW, touch_after=None), range(10)))
 
 
 @pytest.mark.parametrize("fault", ["drop", "reset"])

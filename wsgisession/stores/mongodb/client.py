@@ -63,13 +63,15 @@ class Client:
         if is_unused:
             self.close()
 
-    def is_first_to_doubt(self) -> bool:
-        """Tell whether no other call is finding out on new connections whether these are dead."""
-        return self._doubt.acquire(blocking=False)
-
-    def trust_again(self) -> None:
-        """Let the next call that gets no answer find out."""
-        self._doubt.release()
+    @contextmanager
+    def doubted(self, timeout: float) -> Iterator[bool]:
+        """Wait until no other call is trying new connections; give whether that was so within the time."""
+        is_alone = self._doubt.acquire(timeout=max(timeout, 0.0))
+        try:
+            yield is_alone
+        finally:
+            if is_alone:
+                self._doubt.release()
 
     def patience(self, timeout: float) -> float:
         """Return how long to wait, so that pymongo, which may take longer while it knows no server, takes no longer."""

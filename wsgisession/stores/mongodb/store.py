@@ -366,7 +366,7 @@ class MongoDBStore(Store):
 
         A firewall, or a server that is gone, can drop connections without a word. Both attempts share the time.
         """
-        began = monotonic()
+        ends = monotonic() + self._timeout
         with self._explained():
             client = self._client()
             if client.has_answered:
@@ -374,9 +374,11 @@ class MongoDBStore(Store):
                     with client.in_use(), pymongo.timeout(self._timeout / 2):
                         return call(client)
                 except pymongo.errors.AutoReconnect as error:
-                    if isinstance(error, pymongo.errors.NetworkTimeout) and client.is_first_to_doubt():
-                        return self._replaced(client, call, self._timeout / 2)
-        with self._calling(self._timeout - (monotonic() - began)) as client:
+                    if isinstance(error, pymongo.errors.NetworkTimeout):
+                        with client.doubted(ends - monotonic()) as is_alone:
+                            if is_alone and self._client() is client:
+                                return self._replaced(client, call, max(ends - monotonic(), _SHORTEST))
+        with self._calling(ends - monotonic()) as client:
             return call(client)
 
     def _replaced(self, client: Client, call: Callable[[Client], T], timeout: float) -> T:
@@ -386,7 +388,6 @@ class MongoDBStore(Store):
             with fresh.in_use(), pymongo.timeout(fresh.patience(timeout)):
                 result = call(fresh)
         except BaseException:
-            client.trust_again()
             fresh.retire()
             raise
         fresh.has_answered, fresh.is_prepared = True, client.is_prepared
