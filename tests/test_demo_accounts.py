@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from demo_flask.app import create_app
 from demo_flask.figures import folder_of_this_run
@@ -178,10 +179,13 @@ def test_the_figures_of_a_run_that_ended_are_removed_and_those_of_a_running_one_
     assert own.is_dir()
 
 
-def test_the_container_starts_the_app_that_the_tests_start():
-    folder = Path(create_app.__code__.co_filename).parent
-    dockerfile = (folder / "Dockerfile").read_text()
+def test_the_container_is_made_of_files_that_exist_and_starts_the_app_that_the_tests_start():
+    root = Path(create_app.__code__.co_filename).parents[1]
+    dockerfile = (root / "demo_flask" / "Dockerfile").read_text()
     assert "demo_flask.app:create_app()" in dockerfile
-    root = folder.parent
-    for line in re.findall(r"^COPY --from=project (.+) \S+$", dockerfile, re.MULTILINE):
+    for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE):
         assert all(list(root.glob(pattern)) for pattern in line.split()), line
+    compose = yaml.safe_load((root / "demo_flask" / "compose.yaml").read_text())
+    build = compose["services"]["web"]["build"]
+    assert (root / "demo_flask" / build["context"] / build["dockerfile"]).is_file()
+    assert set(compose["services"]["web"]["depends_on"]) <= set(compose["services"])
