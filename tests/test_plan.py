@@ -80,6 +80,7 @@ PLAN = """
     _core.cookies _core.ids _core.events _core.timeouts stores.base
     _core.format
     _core.plain _core.tags
+    _core.users
     _core.forms
     _core.content _core.rules stores.findings stores.url stores.pool
     _core.address _core.binding

@@ -12,8 +12,8 @@ from ._core.cookies import CookieOptions
 from ._core.events import logger
 from ._core.ids import IDSigner
 from ._core.info import SessionInfo, info_of
-from ._core.records import is_user
 from ._core.reply import Reply
+from ._core.users import is_user
 from ._core.values import Values
 from ._core.visit import Visit
 from .errors import ConfigurationError, SessionGone

@@ -15,10 +15,11 @@ from ._core.codec import Codec, NativeCodec
 from ._core.cookies import CookieOptions, cookie_finder
 from ._core.events import Events, Listener
 from ._core.ids import CURE, IDSigner, parse_secrets
-from ._core.records import Records, is_user, user_text
+from ._core.records import Records
 from ._core.secure import SecureRule
 from ._core.services import Services
 from ._core.timeouts import THIRTY_DAYS, Default, Duration, Timeouts
+from ._core.users import is_user, user_text
 from .errors import ConfigurationError, SerializationError
 from .express.codec import ExpressCodec
 from .express.cookie import ExpressSigner

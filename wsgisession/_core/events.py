@@ -120,3 +120,14 @@ class Events:
 
 def _in_parentheses(*texts: str | None) -> str:
     return "".join(f" ({text})" for text in texts if text)
+
+
+def keep_one_traceback(error: Exception, handled: BaseException | None) -> None:
+    """Drop the frames of the driver from the error's causes: a log then has one traceback, and still what it said.
+
+    :param handled: what the app was handling when it asked the store; not the driver's.
+    """
+    cause = error.__cause__ or error.__context__
+    while cause is not None and cause is not handled:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__

@@ -8,8 +8,8 @@ import msgspec
 
 from ..errors import HeadersSentError, SessionError
 from .content import REISSUE, Snapshot, Texts
-from .records import check_user, is_user, login_id, user_text
 from .takeover import TakeOver, new_id
+from .users import check_user, is_user, login_id, user_text
 from .values import Values
 from .visit import Visit
 

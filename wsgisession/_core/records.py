@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-from uuid import UUID
 
 import msgspec
 
@@ -16,16 +15,15 @@ from ..stores.base import Record, Store, Unconfirmed, WriteRefused, restart_is_d
 from . import binding
 from .codec import Codec
 from .content import Content, Renewed, Snapshot, Texts, merged_fields
-from .events import Events, logger
-from .forms import is_utf8
+from .events import Events, keep_one_traceback, logger
 from .merge import merge_texts
 from .timeouts import Timeouts
+from .users import is_user, user_text
 
 T = TypeVar("T")
 
 GONE = "the session was destroyed, revoked, or expired while this request ran"
 
-_LONGEST_USER = 1024
 _BATCH = 500
 _LONGEST_BEFORE_A_SECOND_CALL = 0.25  # seconds
 
@@ -389,65 +387,9 @@ class Records:
         try:
             return verb(*args, **options)
         except StoreError as error:
-            _keep_one_traceback(error, handled)
+            keep_one_traceback(error, handled)
             self._failed(error)
             raise
 
     def _failed(self, error: StoreError) -> None:
         self._events.emit("store_error", detail=str(error))
-
-
-def _keep_one_traceback(error: StoreError, handled: BaseException | None) -> None:
-    """Drop the frames of the driver from the error's causes: a log then has one traceback, and still what it said.
-
-    :param handled: what the app was handling when it asked the store; not the driver's.
-    """
-    cause = error.__cause__ or error.__context__
-    while cause is not None and cause is not handled:
-        cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
-
-
-def is_user(value: Any) -> bool:
-    """Tell whether a value names a user: None, "", False, and empty containers mean nobody, and 0 is a user."""
-    return value is not None and value is not False and value != "" and value not in ([], {}, ())
-
-
-def user_text(user_id: Any) -> str:
-    """Return the user as text for the index, so that 7 and "7" are one user.
-
-    :raises SerializationError: for text that not every store can hold.
-    """
-    text = user_id if type(user_id) is str else str(user_id)
-    if len(text) > _LONGEST_USER or "\0" in text or not (text.isascii() or is_utf8(text)):
-        raise SerializationError(
-            f"a user ID must be at most {_LONGEST_USER} characters of text, without NUL and lone surrogates"
-        )
-    return text
-
-
-def check_user(value: Any, *, key: str) -> None:
-    """Check a value that the app wrote under a user key.
-
-    :raises SerializationError: for a bool or a container.
-    """
-    if value is True or isinstance(value, (list, tuple, dict, set, frozenset)):
-        raise SerializationError(
-            f"session[{key!r}] is a {type(value).__name__}, which cannot name a user; store the user's ID (a str, an"
-            " int, or a UUID), or choose other keys with user_key"
-        )
-
-
-def login_id(user_id: Any) -> Any:
-    """Return the user ID given to `login`.
-
-    :raises TypeError: for anything but a non-empty str, an int, or a UUID.
-    """
-    if user_id is None:
-        raise TypeError("login() needs the user's ID; to end a login, call logout()")
-    if isinstance(user_id, bool) or not isinstance(user_id, (str, int, UUID)) or user_id == "":
-        raise TypeError(
-            f"login() needs the user's ID, a non-empty str, an int, or a UUID, not {type(user_id).__name__};"
-            " pass user.id rather than the user"
-        )
-    return user_id

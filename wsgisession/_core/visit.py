@@ -14,10 +14,10 @@ from .content import REISSUE, UNPRESENTED, Content, Snapshot, Texts
 from .cookie_settings import SessionCookie
 from .cookies import CookieOptions
 from .ids import LONG
-from .records import is_user
 from .rules import PLAIN
 from .services import Services
 from .takeover import TakeOver, followed_id
+from .users import is_user
 from .values import Values
 
 T = TypeVar("T")
