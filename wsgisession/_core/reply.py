@@ -88,6 +88,7 @@ def with_reply(headers: Headers, reply: Reply) -> Headers:
         merged += [(_CACHE_HEADERS[lower], _private(", ".join(values))) for lower, values in present.items()]
     if reply.clear_site_data:
         merged.append(("Clear-Site-Data", _CLEAR_SITE_DATA))
+    merged += reply.headers
     return merged
 
 
