@@ -240,7 +240,8 @@ DATABASE = "django.contrib.sessions.backends.db"
     [
         ({"store": "nosuch://x"}, "wsgisession.E001", "no store is known"),
         ({"store": "memory://", "idle_timeout": -1}, "wsgisession.E001", "idle_timeout"),
-        ({"store": "memory://", "colour": "red"}, "wsgisession.E001", "unknown option 'colour'"),
+        ({"store": "memory://", "colour": "red"}, "wsgisession.E001", "has no option 'colour'"),
+        ({"store": "memory://", "idle_timout": 3}, "wsgisession.E001", "did you mean 'idle_timeout'?"),
         ({}, "wsgisession.E001", "needs a store"),
         ("redis://", "wsgisession.E001", "must be a dict"),
         ({"store": "sqlite:///x.db", "idle_timeout": "x"}, "wsgisession.E001", "idle_timeout"),

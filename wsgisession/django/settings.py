@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 from .._core.cookies import LONGEST_LIFETIME, CookieOptions
 from ..errors import ConfigurationError
 from ..manager import SessionManager
-from ..settings import DEFAULTS
+from ..settings import DEFAULTS, unknown_option
 
 _SETTINGS = ("WSGISESSION", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "SESSION_COOKIE_AGE")
 
@@ -35,7 +35,7 @@ DJANGOS_OWN = {
     "max_sessions_per_user": _FOR_THE_WRAPPER,
     "track_client": _FOR_THE_WRAPPER,
     "format": "only an app that is wrapped in SessionMiddleware sends cookies that Express can read",
-    "on_gone": "Django answers 400 where a session ended meanwhile",
+    "on_gone": "Django answers 400 if a session ended in the meantime",
 }
 """The manager's options that would do nothing here, and what does instead."""
 
@@ -72,7 +72,7 @@ def manager_options() -> dict[str, Any]:
     given.pop("carry_over", None)
     unknown = given.keys() - DEFAULTS.keys()
     if unknown:
-        raise ConfigurationError(f"WSGISESSION has an unknown option {min(map(str, unknown))!r}")
+        raise ConfigurationError(unknown_option(min(map(str, unknown)), "WSGISESSION", {*DEFAULTS, "carry_over"}))
     if "store" not in given:
         raise ConfigurationError('WSGISESSION needs a store, such as {"store": "redis://localhost:6379/0"}')
     misplaced = misplaced_option()
