@@ -55,7 +55,7 @@ PLAN = """
     _core.takeover _core.cookie_settings
     _core.services _core.values _core.info
     _core.records _core.secure _core.encryption express.codec observing.observed
-    express.forms _core.codec _core.merge
+    express.forms _core.codec _core.merge _core.turns _core.users
     express.cookie
 
     stores

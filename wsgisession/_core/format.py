@@ -113,7 +113,10 @@ class Format:
 
     def join(self, texts: Texts) -> bytes:
         """Return the JSON object with these values, whose texts are copied byte for byte."""
-        return b"{%b}" % b",".join([b"%b:%b" % (self.written(name), text) for name, text in texts.items()])
+        try:
+            return encode_json({name: msgspec.Raw(text) for name, text in texts.items()})
+        except UnicodeEncodeError:  # a name with a lone surrogate
+            return b"{%b}" % b",".join([b"%b:%b" % (self.written(name), text) for name, text in texts.items()])
 
     def same(self, one: bytes, other: bytes) -> bool:
         """Tell whether two texts mean the same value: spelling and the order of keys do not count."""
@@ -189,7 +192,7 @@ class NativeFormat(Format):
         """Return the value of a text. It does not fail for a text that `split` or `encode` returned."""
         try:
             value = decode_json(text)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             value = read_json(text)
         return untagged(value, 0) if b"~" in text and _TAG in text else value
 

@@ -18,6 +18,7 @@ from .content import Content, Renewed, Snapshot, Texts, merged_fields
 from .events import Events, keep_one_traceback, logger
 from .merge import merge_texts
 from .timeouts import Timeouts
+from .turns import Turns
 from .users import is_user, user_text
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Records:
         self.store, self.codec = store, codec
         self._timeouts, self._events, self._clock = timeouts, events, clock
         self._user_keys, self._on_conflict = user_keys, on_conflict
+        self.turns = Turns()
 
     # Reading.
 
@@ -167,17 +169,26 @@ class Records:
         :raises SessionGone: if the record has ended.
         :raises SessionConflict: for ``on_conflict="refuse"``.
         """
-        nonces = base.nonces
+        stored = self.try_replace(base, mine)
+        if stored is not None:
+            return stored
+        with self.turns.of(base.handle):
+            return self._replace_after_race(base, mine, cleared=cleared)
+
+    def _replace_after_race(self, base: Snapshot, mine: Content, *, cleared: bool) -> Snapshot:
+        """Store my content on top of what another writer stored, again each time that one comes between."""
+        nonces, tries = base.nonces, 0
         while True:
-            stored = self.try_replace(base, mine)
-            if stored is not None:
-                return stored if not nonces else msgspec.structs.replace(stored, nonces=nonces)
+            tries += 1
+            self.turns.pause(tries)
             theirs = self.load(base.handle, restart=False)
             if theirs is None:
                 raise SessionGone(GONE)
             mine = self.settled(base.content, mine, theirs, cleared=cleared)
-            nonces = (*nonces, *theirs.nonces)
-            base = theirs
+            nonces, base = (*nonces, *theirs.nonces), theirs
+            stored = self.try_replace(base, mine)
+            if stored is not None:
+                return stored if not nonces else msgspec.structs.replace(stored, nonces=nonces)
 
     def try_replace(self, base: Snapshot, mine: Content) -> Snapshot | None:
         """Store my content over the base, or return None if the record has changed or ended since."""

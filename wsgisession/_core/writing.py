@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -87,18 +88,24 @@ def transact(visit: Visit, function: Callable[[], T]) -> T:
 
     :raises SessionGone: if the record has ended.
     """
-    values = visit.change()
-    while True:
-        before, touched = values.texts(), dict(values.touched)
-        try:
-            result = function()
-            if _wrote(visit):
-                return result
-        except BaseException:
+    turns, tries = visit.services.records.turns, 0
+    with contextlib.ExitStack() as stack:
+        while True:
+            values = visit.change()
+            before, touched = values.texts(), dict(values.touched)
+            try:
+                result = function()
+                if _wrote(visit):
+                    return result
+            except BaseException:
+                values.restore(before, touched)
+                raise
             values.restore(before, touched)
-            raise
-        values.restore(before, touched)
-        _catch_up(visit, before)
+            if not tries:
+                stack.enter_context(turns.of(visit.handle or ""))
+            tries += 1
+            turns.pause(tries)
+            _catch_up(visit, before)
 
 
 def _wrote(visit: Visit) -> bool:
