@@ -326,10 +326,30 @@ def test_a_record_of_flask_session_is_carried_over(client_of_redis, encode):
     assert store.calls["create"] == 1
 
 
-def test_a_pickled_record_is_not_read(client_of_redis):
+def test_a_pickled_record_is_not_read_and_reported_once(client_of_redis, caplog):
     client_of_redis.set(f"session:{SID}", b"\x80\x04}\x94\x8c\x04user\x94\x8c\x03ada\x94s.", ex=60)
     app, _ = app_of_now(SESSION_CARRY_OVER=FlaskSessionRedis(client_of_redis))
-    assert visitor(app, SID).get("/get").json == {}
+    for _ in range(2):
+        assert visitor(app, SID).get("/get").json == {}
+    (report,) = [one for one in caplog.messages if "could not be carried over" in one]
+    assert "neither msgpack nor JSON" in report
+
+
+def test_a_record_of_flask_session_keeps_the_types_of_its_keys(client_of_redis):
+    data = {"cart": {7: 2, "tea": 1, True: [1]}, "user": "ada"}
+    client_of_redis.set(f"session:{SID}", msgspec.msgpack.encode(data), ex=60)
+    app, store = app_of_now(SESSION_CARRY_OVER=FlaskSessionRedis(client_of_redis))
+    client = visitor(app, SID)
+    for _ in range(2):  # read from the old record, and then from ours
+        assert client.get("/get").json["cart"] == "{7: 2, 'tea': 1, True: [1]}"
+    assert store.calls["create"] == 1
+
+
+def test_a_client_that_decodes_what_it_reads_works_for_json(redis_server, client_of_redis):
+    client_of_redis.set(f"session:{SID}", msgspec.json.encode({"user": "Zoë"}), ex=60)
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
+        app, _ = app_of_now(SESSION_CARRY_OVER=FlaskSessionRedis(client))
+        assert visitor(app, SID).get("/get").json == {"user": "'Zoë'"}
 
 
 def test_with_its_signer_only_signed_cookies_count(client_of_redis):

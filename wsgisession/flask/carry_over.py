@@ -93,11 +93,12 @@ class FlaskSessionRedis:
     def __init__(self, client: Any, *, prefix: str = "session:", secret: str | bytes | None = None) -> None:
         self._client, self._prefix = client, prefix
         self._signer = None if secret is None else Signer(secret, salt="flask-session", key_derivation="hmac")
+        self._has_warned = False
 
     def __call__(self, value: str) -> Any:
         """Return what the cookie's value stands for.
 
-        :raises StoreError: where that Redis cannot be read.
+        :raises StoreError: if that Redis cannot be read.
         """
         session_id = self._session_id(value)
         if _ID_OF_FLASK_SESSION.fullmatch(session_id) is None:
@@ -106,7 +107,24 @@ class FlaskSessionRedis:
             record = self._client.get(self._prefix + session_id)
         except Exception as error:  # whatever its driver raises
             raise StoreError("Flask-Session's Redis cannot be read: see that it runs, or end carry_over") from error
-        return _unpacked(record) if isinstance(record, bytes) else None
+        if isinstance(record, str):  # of a client with decode_responses=True
+            record = record.encode()
+        return self._unpacked(record) if isinstance(record, bytes) else None
+
+    def _unpacked(self, record: bytes) -> Any:
+        for decode in (msgspec.msgpack.decode, msgspec.json.decode):
+            try:
+                return decode(record)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "a session of Flask-Session could not be carried over, and others may not be either: its record is"
+                " neither msgpack nor JSON. Versions before 0.7 wrote pickles, which are not read; run Flask-Session 0.8"
+                " for a while first, which rewrites them"
+            )
+        return None
 
     def _session_id(self, value: str) -> str:
         if self._signer is None:
@@ -115,12 +133,3 @@ class FlaskSessionRedis:
             return self._signer.unsign(value).decode()
         except (BadSignature, ValueError):
             return ""
-
-
-def _unpacked(record: bytes) -> Any:
-    for decode in (msgspec.msgpack.decode, msgspec.json.decode):
-        try:
-            return decode(record)
-        except msgspec.DecodeError:
-            continue
-    return None
