@@ -117,8 +117,8 @@ def merged_fields(base: Content, mine: Content, theirs: Content, texts: Texts) -
     )
 
 
-def containers(value: dict[Any, Any] | list[Any], most: int = sys.maxsize) -> dict[int, Any]:
-    """Return every dict and list inside one, itself included, by identity. Not recursive, so any depth works.
+def containers_in(value: dict[Any, Any] | list[Any], most: int = sys.maxsize) -> list[Any]:
+    """Return every dict and list inside one, itself included. Not recursive, so any depth works.
 
     :param most: how many there can be at most; when so many are found, the rest is not looked through.
     """
@@ -129,4 +129,9 @@ def containers(value: dict[Any, Any] | list[Any], most: int = sys.maxsize) -> di
         for item in one.values() if type(one) is dict else one:
             if type(item) is dict or type(item) is list:
                 found.append(item)
-    return {id(one): one for one in found}
+    return found
+
+
+def containers(value: dict[Any, Any] | list[Any]) -> dict[int, Any]:
+    """Return every dict and list inside one, itself included, by identity."""
+    return {id(one): one for one in containers_in(value)}

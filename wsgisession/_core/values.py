@@ -9,7 +9,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from ..errors import SerializationError
-from .content import Texts, containers
+from .content import Texts, containers_in
 from .format import Format
 from .merge import adopt
 
@@ -40,7 +40,7 @@ class Values(MutableMapping[Any, Any]):
         self.touched: dict[Any, None] = {}  # in order, so that new keys are stored in the order of the app
         self.assigned: set[Any] = set()
         self._prints: dict[Any, bytes] = {}
-        self._ours: dict[int, Any] = {}
+        self._ours: list[Any] = []  # the lists and dicts that came from the store and were handed out
         self.cleared = False
 
     # The mapping.
@@ -195,7 +195,7 @@ class Values(MutableMapping[Any, Any]):
         """Drop all changes, and hold these texts."""
         self.base, self._data = texts, dict.fromkeys(self._format.keys_of(texts), _UNREAD)
         self.touched, self.assigned = {}, set()
-        self._prints, self._ours, self.cleared = {}, {}, False
+        self._prints, self._ours, self.cleared = {}, [], False
 
     def inherit_nothing(self) -> None:
         """Drop what another user left here: keep only what the app assigned, and of lists and dicts what it added."""
@@ -226,7 +226,7 @@ class Values(MutableMapping[Any, Any]):
         self.touched[key] = None
         if type(value) is dict or type(value) is list:
             text = self.base[self._format.name_of(key)]
-            self._ours.update(containers(value, text.count(b"{") + text.count(b"[")))
+            self._ours += containers_in(value, text.count(b"{") + text.count(b"["))
         with contextlib.suppress(ValueError):  # which marshal raises for other types: those are compared as JSON text
             self._prints[key] = marshal.dumps(value, _MARSHAL)
 
@@ -243,7 +243,9 @@ class Values(MutableMapping[Any, Any]):
     def _replace(self, key: Any, own: Any, text: bytes) -> None:
         """Put in what a merge made of this key."""
         holder: dict[str, Any] = {"": own}
-        adopt(holder, {"": self._format.decode(text)}, self._ours)
+        ours = {id(one): one for one in self._ours}
+        adopt(holder, {"": self._format.decode(text)}, ours)
+        self._ours = list(ours.values())
         self._data[key] = holder[""]
         if type(holder[""]) not in IMMUTABLE:
             self.touched[key] = None
