@@ -109,7 +109,18 @@ def test_a_weak_secret_is_refused_elsewhere_in_any_mode(settings, message, mode,
             app.test_client().get(path, **request)
 
 
-@pytest.mark.parametrize("named", [{"SERVER_SOFTWARE": "x"}, {"uwsgi.version": b"2.0"}, {"wsgi.multiprocess": True}])
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"SERVER_SOFTWARE": "x"},
+        {"uwsgi.version": b"2.0"},
+        {"wsgi.multiprocess": True},
+        {"wsgi.multithread": True},
+        {"serverless.event": {}},
+        {"apig_wsgi.full_event": {}},
+        {"lambda.context": None},
+    ],
+)
 def test_a_server_is_recognized_by_what_it_puts_into_the_environ(named):
     app = app_with_sessions("dev", PROPAGATE_EXCEPTIONS=True)
     with pytest.raises(ConfigurationError):

@@ -16,6 +16,9 @@ Environ = dict[str, Any]
 _FORWARDED = re.compile(r'(?i)(?:^|[;,\s])(proto|host|for)\s*=\s*"?([^";,]*)')
 _FOR_HEADERS = ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
 _FORWARDING = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_VIA", *_FOR_HEADERS)
+_SERVERS = frozenset({"uwsgi", "mod_wsgi", "gunicorn", "waitress", "lambda", "serverless", "apig_wsgi", "awsgi"})
+"""What keys of an environ begin with, before a dot, if one of these made it."""
+
 _ON_WORDS = frozenset({"on", "https", "1", "true"})
 
 
@@ -72,9 +75,10 @@ def is_development(environ: Environ) -> bool:
 
 
 def _names_server(environ: Environ) -> bool:
-    """Whether a server made the environ. uWSGI does not set SERVER_SOFTWARE."""
-    named = "SERVER_SOFTWARE" in environ or "uwsgi.version" in environ
-    return named or bool(environ.get("wsgi.multithread") or environ.get("wsgi.multiprocess"))
+    """Whether a server made the environ. uWSGI and serverless platforms do not set SERVER_SOFTWARE."""
+    if "SERVER_SOFTWARE" in environ or environ.get("wsgi.multithread") or environ.get("wsgi.multiprocess"):
+        return True
+    return any(key.partition(".")[0] in _SERVERS for key in environ)
 
 
 def _forwarded(environ: Environ) -> str | None:

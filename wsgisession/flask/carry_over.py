@@ -121,7 +121,7 @@ class FlaskSessionRedis:
             self._has_warned = True
             logger.warning(
                 "a session of Flask-Session could not be carried over, and others may not be either: its record is"
-                " neither msgpack nor JSON. Versions before 0.7 wrote pickles, which are not read; run Flask-Session 0.8"
+                " neither msgpack nor JSON. Versions before 0.7 wrote pickles, which are not read; run version 0.8"
                 " for a while first, which rewrites them"
             )
         return None
