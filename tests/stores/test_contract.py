@@ -12,7 +12,6 @@ import pytest
 from tests.conftest import with_options
 from wsgisession.stores import Store, open_store
 from wsgisession.testing import SharedStoreContract, StoreContract
-from wsgisession.testing.users import UserPromises
 
 TIMEOUT = 0.3
 
@@ -53,7 +52,7 @@ class NetworkStore(SharedStore):
             yield store, TIMEOUT
 
 
-class TestMemoryStore(StoreOfURL, StoreContract, UserPromises):
+class TestMemoryStore(StoreOfURL, StoreContract):
     url_fixture = "memory_url"
 
 
@@ -77,5 +76,5 @@ class TestPostgreSQLStore(NetworkStore):
     url_fixture = "postgresql_url"
 
 
-class TestMongoDBStore(NetworkStore, UserPromises):
+class TestMongoDBStore(NetworkStore):
     url_fixture = "mongodb_url"

@@ -11,6 +11,7 @@ import pytest
 from ..errors import StoreError
 from ..stores.base import Store
 from .records import RecordPromises
+from .users import UserPromises
 from .workbench import NOW, TTL, create, end_user, in_fork, in_parallel, numbered, peek, record, sessions_of
 
 HANDLES = [
@@ -46,7 +47,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
 }
 
 
-class StoreContract(RecordPromises):
+class StoreContract(RecordPromises, UserPromises):
     """Every promise of the store contract, as a test each. Subclass it, and override the fixture ``store``."""
 
     @pytest.fixture

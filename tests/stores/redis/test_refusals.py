@@ -20,7 +20,6 @@ from wsgisession.errors import StoreError
 from wsgisession.stores.base import Unconfirmed, WriteRefused
 from wsgisession.stores.redis.store import RedisStore
 from wsgisession.testing import SharedStoreContract
-from wsgisession.testing.users import UserPromises
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "stores.md"
 
@@ -174,7 +173,7 @@ def rights() -> list[str]:
     return line.split()[3:]
 
 
-class TestWithTheRightsThatTheDocumentLists(SharedStoreContract, UserPromises):
+class TestWithTheRightsThatTheDocumentLists(SharedStoreContract):
     password = "password"
 
     @pytest.fixture

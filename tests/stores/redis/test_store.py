@@ -13,10 +13,9 @@ from tests.redis_tools import NOW, record, watched
 from wsgisession.stores.redis.cluster import Cluster
 from wsgisession.stores.redis.store import RedisStore
 from wsgisession.testing import SharedStoreContract
-from wsgisession.testing.users import UserPromises
 
 
-class TestOneServer(SharedStoreContract, UserPromises):
+class TestOneServer(SharedStoreContract):
     password = "hush-hush"
 
     @pytest.fixture
