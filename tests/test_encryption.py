@@ -42,6 +42,12 @@ def at(site: Site, browser: Browser) -> Browser:
     return moved
 
 
+@pytest.mark.parametrize("key", [bytes(32), b"k" * 32, "a" * 43, b"0123456701234567" * 2], ids=repr)
+def test_a_key_that_is_obviously_not_random_is_refused(key):
+    with pytest.raises(ConfigurationError, match="encryption_key is obviously not random; make one with"):
+        Site(encryption_key=key)
+
+
 def listed(site: Site, user_id: str) -> set[str]:
     return {info.handle for info in site.manager.sessions_for(user_id)}
 

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from wsgisession._core.events import Events, SessionEvent
+from wsgisession._core.events import MANY_BAD_SIGNATURES, Events, SessionEvent
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -100,3 +100,15 @@ def test_an_event_below_the_level_of_the_log_is_not_logged(caplog):
     caplog.set_level(logging.WARNING, "wsgisession")
     events().emit("saved", "1handle")
     assert caplog.messages == []
+
+
+def test_many_bad_signatures_are_one_warning_about_the_secrets_of_the_workers(caplog):
+    events = Events((), clock=lambda: 0.0)
+    caplog.set_level(logging.WARNING, "wsgisession")
+    for _ in range(MANY_BAD_SIGNATURES - 1):
+        events.emit("rejected", reason="bad signature")
+    events.emit("rejected", reason="malformed")
+    assert "same secret" not in caplog.text
+    for _ in range(3 * MANY_BAD_SIGNATURES):
+        events.emit("rejected", reason="bad signature")
+    assert caplog.text.count("Do all workers have the same secret") == 1

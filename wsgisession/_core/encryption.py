@@ -88,7 +88,7 @@ def parse_keys(encryption_key: str | bytes | Sequence[str | bytes]) -> tuple[byt
 
 def _key(value: str | bytes) -> bytes:
     if isinstance(value, bytes) and len(value) == _KEY_BYTES:
-        return value
+        return _checked(value)
     try:
         text = value.encode() if isinstance(value, str) else bytes(value)
         key = urlsafe_b64decode(text.replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=") + b"=")
@@ -96,4 +96,11 @@ def _key(value: str | bytes) -> bytes:
         key = b""
     if len(key) != _KEY_BYTES:
         raise ConfigurationError(f"encryption_key must be 32 bytes, raw or as base64; {_CURE}")
+    return _checked(key)
+
+
+def _checked(key: bytes) -> bytes:
+    """Return the key, unless it has so few different bytes that it cannot be random (a random one has 24 or more)."""
+    if len(set(key)) < 12:
+        raise ConfigurationError(f"encryption_key is obviously not random; {_CURE}")
     return key

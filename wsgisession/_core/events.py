@@ -84,6 +84,9 @@ class SessionEvent:
 
 Listener = Callable[[SessionEvent], object]
 
+MANY_BAD_SIGNATURES = 20
+"""After this many cookies with a bad signature, a process logs a warning."""
+
 
 class Events:
     """Reports what happens to the log and to the application's callables.
@@ -97,11 +100,14 @@ class Events:
         self, listeners: Iterable[Listener], *, clock: Callable[[], float], shown: Callable[[str], str] = str
     ) -> None:
         self._listeners, self._clock, self.shown = tuple(listeners), clock, shown
+        self._bad_signatures = 0
 
     def emit(
         self, name: EventName, handle: str | None = None, *, reason: Reason | None = None, detail: str | None = None
     ) -> None:
         """Report an event."""
+        if reason == "bad signature":
+            self._count_bad_signature()
         level = _LEVELS.get(name, logging.DEBUG)
         is_logged = logger.isEnabledFor(level)
         if not is_logged and not self._listeners:
@@ -116,6 +122,16 @@ class Events:
                 listener(SessionEvent(name, shown or None, at, reason, detail))
             except Exception:
                 logger.exception("the on_event callable failed at %r", name)
+
+    def _count_bad_signature(self) -> None:
+        """Warn once if there are many: visitors who guess are rare, workers with different secrets are not."""
+        self._bad_signatures += 1
+        if self._bad_signatures == MANY_BAD_SIGNATURES:
+            logger.warning(
+                "%d session cookies had a bad signature. Do all workers have the same secret, and does the list of"
+                " secrets contain the previous one?",
+                MANY_BAD_SIGNATURES,
+            )
 
 
 def _in_parentheses(*texts: str | None) -> str:

@@ -22,6 +22,10 @@ _KNOWN = re.compile(
     rb"|192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf"
 )
 
+_REPEATED = re.compile(rb"(.{1,32}?)\1+", re.DOTALL)
+_ROWS = (b"1234567890", b"0123456789", b"abcdefghijklmnopqrstuvwxyz", b"qwertyuiopasdfghjklzxcvbnm")
+"""What people type who need many characters: along the alphabet, or along the keyboard."""
+
 # 256 bits as unpadded base64url: 43 characters, of which the last carries four bits (RFC 4648 section 3.5).
 _TEXT_OF_256_BITS = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -39,7 +43,7 @@ _ID_OF_THE_APP = "[A-Za-z0-9_-]{16,128}"
 def parse_secrets(secret: str | bytes | Sequence[str | bytes]) -> tuple[bytes, ...]:
     """Return the secrets as bytes: the first signs, all verify.
 
-    :raises ConfigurationError: where there is none, or one is short, famous or of few different characters.
+    :raises ConfigurationError: if there is none, or one is short, well-known, or obviously not random.
     """
     several = isinstance(secret, Sequence) and not isinstance(secret, (str, bytes))
     given: Sequence[Any] = secret if several else [secret]
@@ -62,9 +66,13 @@ def weakness_of(secret: str | bytes) -> str | None:
     value = _as_bytes(secret)
     if len(value) < _SHORTEST:
         return f"has {len(value)} bytes and needs at least {_SHORTEST}"
-    if _KNOWN.search(value) or len(set(value)) < 6:
+    if _KNOWN.search(value) or len(set(value)) < 6 or _REPEATED.fullmatch(value) or _is_along_a_row(value.lower()):
         return "is one that anybody would try"
     return None
+
+
+def _is_along_a_row(value: bytes) -> bool:
+    return any(value in row * (len(value) // len(row) + 2) for row in _ROWS)
 
 
 def _as_bytes(secret: str | bytes) -> bytes:
