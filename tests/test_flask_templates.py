@@ -32,6 +32,15 @@ def app_showing(**options: Any) -> Flask:
     def bare() -> str:
         return app.jinja_env.from_string(request.args["template"]).render()
 
+    @app.get("/passed")
+    def passed() -> str:
+        return render_template_string(request.args["template"], session=session)
+
+    @app.get("/passed-itself")
+    def passed_itself() -> str:
+        mine = session._get_current_object()  # type: ignore[attr-defined]
+        return render_template_string(request.args["template"], session=mine)
+
     @app.get("/login")
     def login() -> str:
         session.login("ada")  # type: ignore[attr-defined]
@@ -40,7 +49,7 @@ def app_showing(**options: Any) -> Flask:
     return app
 
 
-PLACES = ["/show", "/imported", "/bare"]
+PLACES = ["/show", "/imported", "/bare", "/passed", "/passed-itself"]
 
 
 def shown(client: Any, template: str, place: str = "/show") -> str:

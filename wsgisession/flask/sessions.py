@@ -159,6 +159,16 @@ def guard_templates(app: Flask) -> None:
 
 
 def _guarded(environment: Environment) -> Environment:
+    """Replace the global, and look at a session that a view passed to a template in the same way."""
     if environment.globals.get("session") is _flask_session:
         environment.globals["session"] = _IN_TEMPLATES
+    attribute_of, item_of = environment.getattr, environment.getitem
+    vars(environment).update(
+        getattr=lambda value, name: attribute_of(_seen_by_templates(value), name),
+        getitem=lambda value, key: item_of(_seen_by_templates(value), key),
+    )
     return environment
+
+
+def _seen_by_templates(value: Any) -> Any:
+    return _IN_TEMPLATES if value is _flask_session or type(value) is FlaskSession else value
