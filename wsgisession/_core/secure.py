@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +19,13 @@ _FORWARDING = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOS
 _SERVERS = frozenset({"uwsgi", "mod_wsgi", "gunicorn", "waitress", "lambda", "serverless", "apig_wsgi", "awsgi"})
 """What keys of an environ begin with, before a dot, if one of these made it."""
 
+_PRIVATE = tuple(
+    ip_network(network)
+    for network in (
+        *("0.0.0.0/32", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+        *("::/128", "::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
 _ON_WORDS = frozenset({"on", "https", "1", "true"})
 
 
@@ -106,7 +113,7 @@ def _is_public(client: str) -> bool:
         address = ip_address(_bare(client))
     except ValueError:
         return False
-    return not (address.is_private or address.is_loopback or address.is_unspecified or address.is_link_local)
+    return not any(address in network for network in _PRIVATE if network.version == address.version)
 
 
 def _same_origin(environ: Environ) -> str | None:
