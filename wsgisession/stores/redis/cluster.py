@@ -50,7 +50,11 @@ class Cluster(Client):
         for number, (key, _) in enumerate(commands):
             places.setdefault(self._address(key, deadline), []).append(number)
         for address, numbers in places.items():
-            found = self._server(address).execute_many([commands[number] for number in numbers], deadline)
+            try:
+                found = self._server(address).execute_many([commands[number] for number in numbers], deadline)
+            except OSError:
+                self._masters = None  # the next call asks whether another server has taken over
+                raise
             for number, reply in zip(numbers, found, strict=True):
                 replies[number] = reply
         for number, reply in enumerate(replies):

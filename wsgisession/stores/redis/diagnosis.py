@@ -55,9 +55,7 @@ def diagnose(ask: Callable[..., Any], *, pattern: bytes, now: float) -> Iterator
             yield Finding("warning", fact, "correct the number at the end of the store's URL, if they are this app's")
 
 
-def _parsed(info: bytes | Mapping[str, Any]) -> Mapping[str, str]:
-    if not isinstance(info, bytes):  # a cluster's client has taken it apart already
-        return {name: str(value) for name, value in info.items()}
+def _parsed(info: bytes) -> Mapping[str, str]:
     pairs = (line.partition(":") for line in info.decode(errors="replace").splitlines())
     return {name: value for name, _, value in pairs}
 
