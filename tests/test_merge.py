@@ -305,10 +305,10 @@ def test_many_changes_are_made_on_top_of_theirs(base, mine, theirs):
 
 
 def is_decided_by_the_later_writer(base, one, other):
-    """Tell whether both sides changed one place to different values."""
+    """Tell whether both sides changed one place, or a place and one inside it, to different values."""
     mine, theirs = dict(difference(base, one)), dict(difference(base, other))
     return any(
-        mine[here] is not GONE and theirs[there] is not GONE and not same(mine[here], theirs[there])
+        mine[here] is not GONE and theirs[there] is not GONE and (here != there or not same(mine[here], theirs[there]))
         for here in mine
         for there in theirs
         if here[: len(there)] == there[: len(here)]
