@@ -28,11 +28,11 @@ def test_a_stranger_is_asked_who_he_is():
     assert judge(session_of(roles=["admin"]), ["admin"]) is Verdict.LOGIN_NEEDED
 
 
-def test_whoever_is_logged_in_passes_where_no_role_is_needed():
+def test_a_logged_in_user_passes_where_no_role_is_needed():
     assert judge(session_of(user_id="ada")) is Verdict.ALLOWED
 
 
-def test_a_user_whom_the_loader_does_not_know_any_more_is_a_stranger():
+def test_a_user_whom_the_loader_no_longer_knows_is_not_logged_in():
     users = {"ada": {"roles": ["admin"]}}
     site = Site(user_loader=users.get)
     for name, verdict in {"ada": Verdict.ALLOWED, "deleted": Verdict.LOGIN_NEEDED}.items():
@@ -78,11 +78,11 @@ def test_json_is_for_who_would_rather_have_it(accept, is_json):
     assert prefers_json(accept) is is_json
 
 
-def test_the_way_back_keeps_path_and_query():
+def test_the_original_path_keeps_path_and_query():
     assert way_back("/a b", "x=1&y=%26") == "/a%20b?x=1&y=%26"
 
 
-def test_the_way_back_keeps_letters_that_are_not_ascii():
+def test_the_original_path_keeps_letters_that_are_not_ascii():
     assert way_back("/é".encode().decode("latin-1")) == "/%C3%A9"
 
 
@@ -91,7 +91,7 @@ def test_a_question_mark_in_the_path_does_not_begin_a_query():
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "\\\\evil.example/", "///evil.example/"])
-def test_the_way_back_never_leads_to_another_host(path):
+def test_the_original_path_never_leads_to_another_host(path):
     assert way_back(path) == "/evil.example/"
 
 
@@ -100,7 +100,7 @@ def test_a_login_page_with_a_query_keeps_it():
 
 
 @pytest.mark.parametrize(("verdict", "status"), [(Verdict.LOGIN_NEEDED, 401), (Verdict.FORBIDDEN, 403)])
-def test_people_are_told_in_a_page_and_programs_in_json(verdict, status):
+def test_people_get_a_page_and_programs_in_json(verdict, status):
     page, answer = refuse(verdict, {}), refuse(verdict, {"HTTP_ACCEPT": "application/json"})
     assert (page.status, answer.status) == (status, status)
     assert (page.is_page, answer.is_page) == (True, False)

@@ -87,7 +87,7 @@ def test_security_48_a_cookie_of_which_a_character_is_another_is_none(watched, p
 
 @quick
 @given(headers)
-def test_security_49_a_true_cookie_is_found_beside_any_other(watched, header):
+def test_security_49_a_true_cookie_is_found_next_to_any_other(watched, header):
     """SECURITY 49: whatever stands before it, short of eight cookies of its name and an open quote."""
     browser = watched.logged_in()
     beside = header.replace("sid", "other").replace('"', "")
@@ -144,7 +144,7 @@ def site(store, request) -> Site:
     st.binary(max_size=4),
     st.sampled_from(["stranger", "other", "cut"]),
 )
-def test_security_50_51_whatever_stands_in_the_store_nobody_gets_an_error(site, strange, place, other, kind):
+def test_security_50_51_whatever_is_in_the_store_nobody_gets_an_error(site, strange, place, other, kind):
     """SECURITY 50, 51: bytes of a stranger, or ours of which some are others; the visitor may begin anew and leave."""
     browser = site.logged_in()
     handle, now = browser.handle, site.manager._services.clock()

@@ -83,7 +83,7 @@ def test_a_record_of_which_one_byte_is_another_is_a_record_or_one_error(packed):
 
 
 @pytest.mark.parametrize("packed", PACKED)
-def test_a_record_that_is_cut_short_or_runs_on_is_no_record(packed):
+def test_a_record_that_is_cut_short_or_runs_on_is_not_a_record(packed):
     """SECURITY 51: a truncated record is no session."""
     assert [size for size in range(len(packed)) if read(CODEC, packed[:size]) is not None] == []
     assert read(CODEC, packed + b"x") is None
@@ -113,7 +113,7 @@ def test_any_bytes_are_a_record_or_one_error(packed):
         b"gASVAAAA",
     ],
 )
-def test_a_record_of_another_program_or_format_is_no_session(packed):
+def test_a_record_of_another_program_or_format_is_not_a_session(packed):
     """SECURITY 50, 51: no mark of ours, no session, and nothing but our own decoder is tried."""
     assert read(CODEC, packed) is None
 

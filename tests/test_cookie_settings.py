@@ -31,7 +31,7 @@ def reads_and_writes(site):
     return site.store.calls["load"], site.store.calls["create"] + site.store.calls["replace"]
 
 
-def test_what_is_no_setting_of_its_cookie_cannot_be_set(browser):
+def test_what_is_not_a_setting_of_its_cookie_cannot_be_set(browser):
     with browser.request() as session, pytest.raises(AttributeError, match="maxAge"):
         session.cookie.maxAge = 600  # express-session's name
 
@@ -86,7 +86,7 @@ def test_a_change_of_its_cookie_is_sent_also_after_a_transaction(browser):
     assert "Max-Age=60" in browser.reply.set_cookie
 
 
-def test_a_max_age_of_its_own_is_its_idle_timeout(site, browser):
+def test_its_own_max_age_is_its_idle_timeout(site, browser):
     """Remember me: the login form's tick."""
     with browser.request() as session:
         session.cookie.max_age = 14 * DAY

@@ -221,7 +221,7 @@ def test_a_prefix_in_other_letters_is_another_cookie():
     assert list(cookie_finder("__Host-sid")("__host-sid=x; __Host-sid=y; __HOST-SID=z")) == ["y"]
 
 
-def test_the_letters_of_a_name_are_no_pattern():
+def test_the_letters_of_a_name_are_not_a_pattern():
     assert list(cookie_finder("connect.sid")("connectXsid=x; connect.sid=y")) == ["y"]
     assert list(cookie_finder("a|b*")("a=1; a|b*=2")) == ["2"]
 

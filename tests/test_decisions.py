@@ -324,7 +324,7 @@ def test_what_was_saved_and_not_changed_again_is_written_once():
 
 @pytest.mark.parametrize("lasting", [True, False])
 @pytest.mark.parametrize("act", [change, regenerate, destroy_and_write])
-def test_a_cookie_lasts_as_long_as_it_is_told_or_as_the_browser(act, lasting):
+def test_a_cookie_lasts_as_long_as_it_is_set_or_as_the_browser(act, lasting):
     site = Site(cookie={"max_age": WEEK if lasting else None})
     header = visitor(site, act, "new").get("/").headers["Set-Cookie"]
     assert (f"Max-Age={WEEK};" in header) is lasting

@@ -49,7 +49,7 @@ def test_without_the_proxy_a_visitor_on_this_machine_gets_a_cookie_that_plain_ht
     assert not cookies["sid"]["secure"]
 
 
-def test_the_proxy_says_all_that_the_app_is_told_to_believe():
+def test_the_proxy_says_all_that_the_app_is_set_to_believe():
     assert {name for name, value in NGINX.items()} == {
         "Host",
         "X-Forwarded-For",

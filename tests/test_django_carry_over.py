@@ -114,7 +114,7 @@ def test_an_old_session_that_cannot_be_stored_is_left_behind_with_a_warning(move
     assert OldSession.objects.filter(pk=old_key).exists()
 
 
-def test_requests_beside_the_first_come_to_the_same_session(moved_in):
+def test_requests_next_to_the_first_come_to_the_same_session(moved_in):
     client, _ = moved_in
     beside = copy_of(client)
     client.get("/put/first/1")

@@ -85,7 +85,7 @@ def test_two_requests_that_change_different_keys_both_stay(engine):
 
 
 @pytest.mark.parametrize("write", ["save", "cycle_key"])
-def test_what_a_view_holds_of_the_session_goes_on_after_a_merge(engine, write):
+def test_what_a_view_holds_of_the_session_stays_in_use_after_a_merge(engine, write):
     first = SessionStore()
     first["cart"] = ["tea"]
     first.save()

@@ -77,7 +77,7 @@ def test_security_46_nothing_of_a_session_s_whole_life_can_be_read_in_the_store(
     assert OLD not in dump
 
 
-def test_security_46_a_record_under_another_handle_is_no_session(store):
+def test_security_46_a_record_under_another_handle_is_not_a_session(store):
     """SECURITY 46: of two that change places, neither is one, and neither browser gets an error."""
     site = Site(store, encryption_key=OLD)
     one, other = site.logged_in("one"), site.logged_in("other")

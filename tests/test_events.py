@@ -89,7 +89,7 @@ def test_the_log_level_depends_on_the_event(caplog, name, level):
     assert caplog.record_tuples == [("wsgisession", level, f"session {name}: 1handle (a reason) (a sentence)")]
 
 
-def test_a_log_line_about_no_session_has_nothing_in_place_of_the_handle(caplog):
+def test_a_log_line_about_no_session_has_nothing_instead_of_the_handle(caplog):
     caplog.set_level(logging.INFO, "wsgisession")
     events().emit("rejected", reason="malformed")
     assert caplog.messages == ["session rejected (malformed)"]

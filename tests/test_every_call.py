@@ -28,7 +28,7 @@ def test_the_same_races_find_what_a_blind_write_does(store_url):
 # What the races have found, each by itself.
 
 
-def test_who_loses_the_race_for_a_renewal_takes_back_nothing_that_was_written_meanwhile():
+def test_who_loses_the_race_for_a_renewal_takes_back_nothing_that_was_written_in_the_meantime():
     site = Site(renewal_timeout=RENEWAL)
     browser = site.browser()
     browser.put(a=1, gone=1)

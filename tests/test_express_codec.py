@@ -123,7 +123,7 @@ def test_what_contains_itself_is_refused():
 
 
 @pytest.mark.parametrize(("key", "dates"), [("_wsgisession_client", False), ("_created", True)])
-def test_a_key_of_what_stands_beside_the_data_is_refused(key, dates):
+def test_a_key_of_the_metadata_is_refused(key, dates):
     with pytest.raises(SerializationError, match="express-session uses the key itself"):
         dumped(codec(dates=dates), {key: None})
 
@@ -185,7 +185,7 @@ def test_any_lifetime_can_be_read_and_written(age):
 @pytest.mark.parametrize(
     "packed", [b"", b"{", b"[]", b"1", b"{}", b'{"cookie":1}', b'["ws1",1,null,{}]', b"\xff", b'{"cookie":NaN}']
 )
-def test_what_is_no_session_of_express_is_none(packed):
+def test_what_is_not_a_session_of_express_is_none(packed):
     with pytest.raises(SerializationError):
         codec().unpack(packed, handle="one")
     assert codec().glance(packed, [])[0] is None
@@ -236,7 +236,7 @@ def test_the_absolute_timeout_is_off_unless_it_is_set():
     assert ends(absolute_timeout=30 * 86_400)
 
 
-def test_a_list_that_was_a_tuple_is_no_change_of_mine_in_a_merge():
+def test_a_list_that_was_a_tuple_is_not_a_change_of_mine_in_a_merge():
     manager = SessionManager(secret=SECRET, format="express")
     first = manager.open("", None)
     first["t"], first["n"] = (1, 2), 1
@@ -320,7 +320,7 @@ def test_a_session_that_express_never_lets_expire_can_be_listed(ttl):
     assert info.expires_at.year == 9999
 
 
-def test_a_visitor_without_a_session_is_no_reason_for_a_warning(caplog):
+def test_a_visitor_without_a_session_is_not_a_reason_for_a_warning(caplog):
     manager = SessionManager(secret=SECRET, format="express")
     session = manager.open("", None)
     assert session.get("n") is None

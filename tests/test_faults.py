@@ -191,7 +191,7 @@ def is_as_the_table_says(browser: Browser, row: str, *, change: Order = write) -
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_security_53_a_store_that_cannot_be_read_is_no_logout(proxy, fault):
+def test_security_53_a_store_that_cannot_be_read_is_not_a_logout(proxy, fault):
     """SECURITY 53: the answer comes in time, and what was there is there when the store is back, without a restart."""
     with site_behind(proxy.url) as site:
         browser = visitor(site)
@@ -214,7 +214,7 @@ def test_security_53_a_store_that_cannot_be_read_is_no_logout(proxy, fault):
         if change == "write" or FAULTS[fault] in (refused, no_reply)
     ],
 )
-def test_security_53_what_the_store_may_not_have_taken_is_no_success(proxy, fault, change):
+def test_security_53_what_the_store_may_not_have_taken_is_not_a_success(proxy, fault, change):
     """SECURITY 53: it fails after the session was read, which stays as it was, or has the change; nothing else."""
     with site_behind(proxy.url) as site:
         browser = visitor(site)
@@ -376,7 +376,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return limit
 
 
-def test_a_full_disk_under_sqlite_is_no_logout(sqlite_url, disk):
+def test_a_full_disk_under_sqlite_is_not_a_logout(sqlite_url, disk):
     with site_behind(sqlite_url) as site:
         browser = visitor(site)
         disk(1)  # no page more than there are

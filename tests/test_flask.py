@@ -44,7 +44,7 @@ def test_a_session_lives_from_request_to_request(store_url):
 # Flask's settings.
 
 
-def test_the_cookie_is_as_flask_is_told():
+def test_the_cookie_is_as_flask_is_configured():
     response = app_with_sessions(
         SESSION_COOKIE_NAME="shop",
         SESSION_COOKIE_DOMAIN="example.com",
@@ -65,7 +65,7 @@ def test_the_cookie_has_safe_attributes_by_default():
     assert sent == {"Path": "/", "Secure": "", "HttpOnly": "", "SameSite": "Lax"}
 
 
-def test_the_cookie_is_for_where_the_app_stands():
+def test_the_cookie_is_for_where_the_app_is_mounted():
     app = app_with_sessions(APPLICATION_ROOT="/shop")
     assert attributes(app.test_client().get("/put?a=1"))["Path"] == "/shop"
 
@@ -166,7 +166,7 @@ def test_an_option_that_nobody_knows_is_refused():
         FlaskSessions(stroe="memory://")
 
 
-def test_a_user_that_stands_under_another_key_from_now_on_keeps_the_session_id():
+def test_a_user_that_is_under_another_key_from_now_on_keeps_the_session_id():
     app = app_with_sessions()
     client = app.test_client()
     client.get("/put?account=ada")
@@ -339,7 +339,7 @@ def test_flashed_messages_come_back_once():
     assert client.get("/told").text == "[]"
 
 
-def test_a_nested_change_is_noticed():
+def test_a_nested_change_is_detected():
     app = app_with_sessions()
 
     @app.get("/add")

@@ -157,7 +157,7 @@ def test_a_page_that_goes_on_without_the_session_can_read_an_empty_one():
 
 
 @pytest.mark.parametrize("verb", ["write", "nothing"])
-def test_an_app_that_goes_on_after_a_failed_save_never_answers_with_a_success_that_is_not_stored(verb):
+def test_an_app_that_continues_after_a_failed_save_never_answers_with_a_success_that_is_not_stored(verb):
     store = Broken("replace")
     client = app_for_errors(store).test_client()
     client.get("/put?a=1")

@@ -62,7 +62,7 @@ def test_a_program_gets_the_refusal_as_json():
         assert (response.status_code, response.json) == (401, {"error": "Please log in first."})
 
 
-def test_a_browser_is_sent_to_an_endpoint_or_a_path_with_the_way_back():
+def test_a_browser_is_sent_to_an_endpoint_or_a_path_with_the_original_path():
     client = guarded_app().test_client()
     assert client.get("/async/a?b=1").location == "/login?next=/async/a%3Fb%3D1"
     assert client.get("/admin").location == "/login?next=/admin"
@@ -70,7 +70,7 @@ def test_a_browser_is_sent_to_an_endpoint_or_a_path_with_the_way_back():
     assert (mounted.status_code, mounted.location) == (303, "/login?next=/shop/admin")
 
 
-def test_whoever_is_logged_in_passes_where_his_roles_reach():
+def test_a_logged_in_user_passes_if_a_role_allows_it():
     client = guarded_app().test_client()
     client.get("/login?role=editor")
     answers = {path: client.get(path).status_code for path in ("/account", "/async/a", "/admin", "/staff")}

@@ -90,7 +90,7 @@ def test_a_session_that_lost_its_last_key_ends(how):
 
 
 @pytest.mark.parametrize("how", ["pop", "del", "popitem"])
-def test_a_session_that_lost_its_last_key_while_another_request_wrote_goes_on(how):
+def test_a_session_that_lost_its_last_key_while_another_request_wrote_continues(how):
     app = emptying_app()
     client = app.test_client()
     client.get("/put?a=1")

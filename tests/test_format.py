@@ -98,7 +98,7 @@ def test_a_record_of_any_keys_and_values_is_split_into_what_was_joined(data):
 
 
 @every_format
-def test_texts_are_copied_byte_for_byte_however_they_are_spelled(format):
+def test_texts_are_copied_byte_for_byte_in_any_spelling(format):
     spelled = {"a": b"[1 , 2]", "b": b'{ "x": 1.50 }', "c": b'"\\u00e9"', "d": b"1E2"}
     text = b'{"a": [1 , 2], "b" : { "x": 1.50 },"c":"\\u00e9","d":1E2}'
     assert format.split(text) == spelled
@@ -385,6 +385,6 @@ def test_equal_sets_have_equal_texts(items, random):
         assert NATIVE.encode("set", {one}) == NATIVE.encode("set", {other})
 
 
-def test_many_lists_beside_each_other_are_written_as_they_are():
+def test_many_lists_next_to_each_other_are_written_as_they_are():
     rows = [[[row]] for row in range(20_001)]
     assert NATIVE.decode(NATIVE.encode("rows", rows)) == rows

@@ -40,7 +40,7 @@ def test_a_stranger_gets_401_and_the_app_is_not_asked():
     assert response.vary.as_set() == {"accept", "cookie"}
 
 
-def test_whoever_is_logged_in_passes():
+def test_a_logged_in_user_passes():
     assert logged_in(require_user(site)).get("/page").text == "/page for ada"
 
 
@@ -49,19 +49,19 @@ def test_a_program_gets_the_refusal_as_json():
     assert (response.status_code, response.json) == (401, {"error": "Please log in first."})
 
 
-def test_a_browser_is_sent_to_the_login_page_with_the_way_back():
+def test_a_browser_is_sent_to_the_login_page_with_the_original_path():
     response = browser(require_user(site, login_url="/login")).get("/cart?item=1")
     assert (response.status_code, response.location) == (303, "/login?next=/cart%3Fitem%3D1")
 
 
-def test_a_role_is_needed_besides():
+def test_a_role_is_needed_in_addition():
     guarded = require_role("admin")(site)
     assert browser(guarded).get("/").status_code == 401
     assert logged_in(guarded, "editor").get("/").status_code == 403
     assert logged_in(guarded, "editor", "admin").get("/").status_code == 200
 
 
-def test_whoever_lacks_the_role_is_not_sent_to_log_in_again():
+def test_a_user_without_the_role_is_not_sent_to_log_in_again():
     response = logged_in(require_role("admin", login_url="/login")(site)).get("/")
     assert (response.status_code, response.location) == (403, None)
 
@@ -107,12 +107,12 @@ def test_another_spelling_of_a_path_does_not_get_round_its_guard(path):
     assert client.get("/", environ_overrides={"PATH_INFO": path}).status_code == 401
 
 
-def test_a_guard_stands_in_an_app_that_is_mounted_somewhere():
+def test_a_guard_works_in_an_app_that_is_mounted_somewhere():
     client = browser(protect(site, {"/admin": require_user}))
     assert client.get("/admin", base_url="http://localhost/shop").status_code == 401
 
 
-def test_the_way_back_goes_through_the_outer_app():
+def test_the_original_path_goes_through_the_outer_app():
     response = browser(require_user(site, login_url="/shop/login")).get("/cart", base_url="http://localhost/shop")
     assert response.location == "/shop/login?next=/shop/cart"
 

@@ -21,7 +21,7 @@ def test_a_response_without_a_session_goes_as_it_is():
     assert with_reply(headers, NOTHING) is headers
 
 
-def test_a_repr_tells_no_cookies_value():
+def test_a_repr_contains_no_cookie_value():
     """SECURITY 56."""
     assert [repr(Reply("sid=hush")), repr(READ)] == ["<Reply with a cookie>", "<Reply without a cookie>"]
 
@@ -52,7 +52,7 @@ def test_the_app_s_own_list_stays_as_it_is(reply):
         (["Accept", "*"], "Accept, *"),
     ],
 )
-def test_vary_names_the_cookie_once_beside_what_the_app_varies_by(present, merged):
+def test_vary_names_the_cookie_once_next_to_what_the_app_varies_by(present, merged):
     """SECURITY 55; RFC 9110 section 12.5.5."""
     assert values(with_reply([("vary", value) for value in present], READ), "Vary") == [merged]
 
@@ -96,7 +96,7 @@ def test_a_session_that_was_only_read_leaves_cache_control_alone():
     assert values(with_reply(headers, READ), "Cache-Control") == ["public, max-age=60"]
 
 
-def test_the_cookie_stands_beside_those_of_the_app():
+def test_the_cookie_is_sent_next_to_those_of_the_app():
     """SECURITY 13."""
     assert values(with_reply([("Set-Cookie", "a=b")], COOKIE), "Set-Cookie") == ["a=b", "sid=x"]
 

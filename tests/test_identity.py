@@ -160,7 +160,7 @@ def test_a_change_of_the_user_counts_for_the_session_limit():
 
 
 @pytest.mark.parametrize("nobody", ["", False, None, [], {}], ids=repr)
-def test_nobody_is_no_user(site, nobody):
+def test_nobody_is_not_a_user(site, nobody):
     browser = site.browser()
     browser.put(user_id=nobody, n=1)
     cookie = browser.cookie

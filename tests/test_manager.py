@@ -59,15 +59,15 @@ def test_load_opens_a_session_by_its_handle(site, browser):
 
 
 @pytest.mark.parametrize("handle", ["", "1nobody", "x" * 300, "é", "\x00", None, 7])
-def test_load_of_what_is_no_handle_is_none(site, browser, handle):
+def test_load_of_what_is_not_a_handle_is_none(site, browser, handle):
     assert site.manager.load(handle) is None
 
 
-def test_the_id_is_no_handle(site, browser):
+def test_the_id_is_not_a_handle(site, browser):
     assert site.manager.load(browser.open().id) is None
 
 
-def test_a_look_from_outside_is_no_activity_of_the_user(site, browser):
+def test_a_look_from_outside_is_not_activity_of_the_user(site, browser):
     handle = browser.handle
     site.clock += DAY - 1
     assert site.manager.load(handle) is not None
@@ -82,7 +82,7 @@ def test_edit_writes_at_the_end(site, browser):
     assert browser.data["cart"] == ["tea", "milk"]
 
 
-def test_edit_merges_with_what_a_request_wrote_meanwhile(site, browser):
+def test_edit_merges_with_what_a_request_wrote_in_the_meantime(site, browser):
     with site.manager.edit(browser.handle) as session:
         session["cart"].append("milk")
         with browser.request() as other:
@@ -112,7 +112,7 @@ def test_edit_of_a_session_that_is_not_there_raises(site):
 
 
 @pytest.mark.parametrize("on_gone", ["discard", "raise"])
-def test_an_edit_of_a_session_that_ended_meanwhile_brings_nothing_back(on_gone):
+def test_an_edit_of_a_session_that_ended_in_the_meantime_brings_nothing_back(on_gone):
     """SECURITY 38."""
     site = Site(on_gone=on_gone)
     browser = filled(site)
@@ -297,7 +297,7 @@ def test_revoke_leaves_another_user_s_session_alone(site):
 
 
 @pytest.mark.parametrize("handle", ["", "é", None, 7])
-def test_revoke_of_what_is_no_handle_is_false(site, handle):
+def test_revoke_of_what_is_not_a_handle_is_false(site, handle):
     assert site.manager.revoke(handle) is False
 
 
@@ -324,7 +324,7 @@ def test_revoke_user_ends_all_sessions_but_the_one_to_keep(site):
     assert len(site.told("revoked")) == 3
 
 
-def test_revoke_user_keeps_a_session_whose_id_was_renewed_meanwhile():
+def test_revoke_user_keeps_a_session_whose_id_was_renewed_in_the_meantime():
     """SECURITY 33."""
     site = Site(renewal_timeout=50)
     browser, other = logged_in(site, 7), logged_in(site, 7)
@@ -397,7 +397,7 @@ def test_parallel_logins_end_within_the_limit():
 # Events, warnings.
 
 
-def test_what_happens_to_a_session_is_told(site):
+def test_what_happens_to_a_session_is_reported(site):
     """SECURITY 57."""
     browser = site.browser()
     browser.put(n=1)

@@ -204,7 +204,7 @@ def test_who_logs_out_is_not_logged_in_again_by_the_old_cookie(way_out, first):
     assert not store.handles
 
 
-def test_beside_the_cookie_of_an_ended_session_an_old_one_is_not_read():
+def test_next_to_the_cookie_of_an_ended_session_an_old_one_is_not_read():
     app, store = app_of_now()
     value = cookie_of_before()
     client = visitor(app, value)
@@ -216,7 +216,7 @@ def test_beside_the_cookie_of_an_ended_session_an_old_one_is_not_read():
     assert app.test_client(use_cookies=False).get("/get", headers=header).json == {}
 
 
-def test_an_old_cookie_beside_a_session_of_ours_is_left_alone():
+def test_an_old_cookie_next_to_a_session_of_ours_is_left_alone():
     app, _ = app_of_now()
     client = visitor(app)
     client.get("/put?user=eve")
@@ -372,14 +372,14 @@ class NoRedis:
         raise redis.ConnectionError("refused")
 
 
-def test_a_redis_that_is_down_is_no_logout():
+def test_a_redis_that_is_down_is_not_a_logout():
     app, _ = app_of_now(SESSION_CARRY_OVER=FlaskSessionRedis(NoRedis()), SESSION_ON_STORE_ERROR="unavailable")
     response = visitor(app, SID).get("/get")
     assert (response.status_code, "Set-Cookie" in response.headers) == (503, False)
 
 
 @pytest.mark.parametrize("value", ["short", "a*b" * 10, "x" * 300, "other:" + SID])
-def test_a_value_that_is_no_id_is_not_asked_for(value):
+def test_a_value_that_is_not_an_id_is_not_asked_for(value):
     client = NoRedis()
     assert FlaskSessionRedis(client)(value) is None
     assert client.asked == []

@@ -157,7 +157,7 @@ def outer_imports(tree: ast.AST, module: str) -> set[str]:
 
 
 @every_module
-def test_the_module_stands_in_the_plan(module):
+def test_the_module_is_in_the_plan(module):
     assert module in FLOORS
 
 

@@ -55,7 +55,7 @@ def test_two_purgers_at_once_remove_everything_once(full_store):
     assert [handle for handle, _ in full_store.scan(now=time.time())] == ["live"]
 
 
-def test_a_writer_goes_on_beside_a_purge(full_store):
+def test_a_writer_continues_next_to_a_purge(full_store):
     purger = threading.Thread(target=full_store.purge, kwargs={"now": time.time()})
     waits = []
     purger.start()

@@ -177,7 +177,7 @@ def test_the_cookie_s_max_age_is_rounded_up():
     assert "Max-Age=60" in browser.reply.set_cookie
 
 
-def test_purge_removes_expired_sessions_at_most_so_many(site):
+def test_purge_removes_expired_sessions_at_most_as_many_as_asked(site):
     for number in range(5):
         site.browser().put(n=number)
     site.clock += DAY / 2
@@ -241,7 +241,7 @@ def test_of_two_requests_that_write_one_value_the_later_counts(browser):
     assert browser.data["n"] == "mine"
 
 
-def test_what_the_app_holds_of_the_session_goes_on_after_a_merge(browser):
+def test_what_the_app_holds_of_the_session_stays_in_use_after_a_merge(browser):
     mine, theirs = browser.open(), browser.open()
     cart = mine["cart"]
     cart.append("milk")
@@ -264,7 +264,7 @@ def test_a_change_of_the_cookie_and_one_of_the_data_both_count(browser):
         assert (browser.data["n"], browser.open().cookie.max_age) == (age, age)
 
 
-def test_overwrite_puts_mine_in_place_of_theirs():
+def test_overwrite_puts_mine_instead_of_theirs():
     browser = filled(Site(on_conflict="overwrite"))
     mine, theirs = browser.open(), browser.open()
     mine["mine"], theirs["theirs"] = 1, 1
@@ -298,7 +298,7 @@ def test_a_writer_that_comes_between_again_and_again_is_merged_again_and_again(s
 
 
 @pytest.mark.parametrize("end", ["destroy", "revoke", "expire"])
-def test_a_session_that_ended_meanwhile_is_not_brought_back(site, browser, end):
+def test_a_session_that_ended_in_the_meantime_is_not_brought_back(site, browser, end):
     """SECURITY 38."""
     mine, handle = browser.open(), browser.handle
     mine["n"] = 2
@@ -314,7 +314,7 @@ def test_a_session_that_ended_meanwhile_is_not_brought_back(site, browser, end):
     assert [event.handle for event in site.told("gone")] == [handle]
 
 
-def test_a_session_that_ended_meanwhile_is_an_error_on_request():
+def test_a_session_that_ended_in_the_meantime_is_an_error_on_request():
     site = Site(on_gone="raise")
     browser = filled(site)
     mine = browser.open()
@@ -325,7 +325,7 @@ def test_a_session_that_ended_meanwhile_is_an_error_on_request():
     assert site.store.handles == set()
 
 
-def test_a_session_that_ended_meanwhile_and_was_only_read_is_no_event(site, browser):
+def test_a_session_that_ended_in_the_meantime_and_was_only_read_is_not_an_event(site, browser):
     mine = browser.open()
     assert mine["n"] == 1
     site.manager.revoke(mine.handle)
@@ -358,7 +358,7 @@ PLANTED = [
 
 
 @pytest.mark.parametrize("data", PLANTED, ids=range(len(PLANTED)))
-def test_a_record_that_cannot_be_read_is_no_session(site, browser, data):
+def test_a_record_that_cannot_be_read_is_not_a_session(site, browser, data):
     """SECURITY 50, 51."""
     handle = planted(site, browser, data)
     assert browser.data == {}
@@ -388,7 +388,7 @@ def test_writing_where_the_record_cannot_be_read_starts_a_new_session(site, brow
     assert browser.handle != handle
 
 
-def test_a_record_that_became_unreadable_meanwhile_is_gone(site, browser):
+def test_a_record_that_became_unreadable_in_the_meantime_is_gone(site, browser):
     session = browser.open()
     session["n"] = 2
     planted(site, browser, b"?")
@@ -423,7 +423,7 @@ def test_records_are_encrypted_with_the_first_key_and_read_with_all():
     assert site.browser(browser.cookie).data == {}
 
 
-def test_a_record_under_another_handle_is_no_session():
+def test_a_record_under_another_handle_is_not_a_session():
     """SECURITY 46."""
     site = Site(encryption_key=KEY)
     mine, theirs = filled(site, who="me"), filled(site, who="them")
@@ -432,7 +432,7 @@ def test_a_record_under_another_handle_is_no_session():
     assert mine.data == {}
 
 
-def test_a_plain_record_is_no_session_where_a_key_is_set():
+def test_a_plain_record_is_not_a_session_where_a_key_is_set():
     """SECURITY 51: no other decoder is tried."""
     site = Site()
     browser = filled(site)

@@ -82,7 +82,7 @@ def by_a_worker_for_all_but_one(manager: SessionManager, kept: Browser, ended: B
 WAYS = [by_another_process, by_another_process_for_all_but_one, by_a_worker, by_a_worker_for_all_but_one]
 
 
-def test_the_next_request_to_each_worker_is_a_stranger_s(server, other_process):
+def test_the_next_request_to_each_worker_is_not_logged_in(server, other_process):
     """SECURITY 33, 36: with whatever a worker may have kept of the session, since each has just served it."""
     for revoke in WAYS:
         kept, ended = logged_in(server), logged_in(server)

@@ -63,7 +63,7 @@ def test_security_23_24_a_session_ends_by_the_clock_whether_or_not_the_store_has
     assert busy.visit(read) == {}
 
 
-def test_security_29_a_purge_leaves_what_was_used_meanwhile(store):
+def test_security_29_a_purge_leaves_what_was_used_in_the_meantime(store):
     """SECURITY 29."""
     clock = Clock()
     site = Site(store, clock=clock)
@@ -78,7 +78,7 @@ def test_security_29_a_purge_leaves_what_was_used_meanwhile(store):
 # E. Logout.
 
 
-def test_security_30_a_copied_cookie_is_nobody_s_after_the_logout(site):
+def test_security_30_a_copied_cookie_is_useless_after_the_logout(site):
     """SECURITY 30: the record is gone from the store."""
     browser = site.logged_in(secret=MARKER)
     copy = browser.twin()
@@ -141,7 +141,7 @@ def test_security_33_a_user_s_other_sessions_end_at_their_next_request(site):
     assert stranger.data == {"user_id": "bob"}
 
 
-def test_security_34_what_a_user_s_list_shows_opens_nothing_and_ends_only_his_own(site):
+def test_security_34_what_a_user_s_list_shows_opens_nothing_and_ends_only_their_own(site):
     """SECURITY 34."""
     mine, another = site.logged_in("ada"), site.logged_in("bob")
     (info,) = site.manager.sessions_for("ada")

@@ -106,7 +106,7 @@ def test_security_45_nothing_that_the_store_holds_is_a_cookie(store, store_url):
                 assert site.browser().visit(read, cookies=f"sid={value}") == {}
 
 
-def test_security_46_an_encrypted_store_tells_nothing(store, store_url):
+def test_security_46_an_encrypted_store_reveals_nothing(store, store_url):
     """SECURITY 46."""
     site = Site(store, encryption_key=KEY)
     browser = site.logged_in("ada-lovelace", secret=MARKER)
@@ -288,7 +288,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
-def test_security_51_a_record_that_is_not_ours_is_no_session(caplog, kind):
+def test_security_51_a_record_that_is_not_ours_is_not_a_session(caplog, kind):
     """SECURITY 51: told and logged without its bytes; no other decoder is tried; destroy needs none."""
     events = []
     key = KEY if kind == "plain" else None
@@ -305,7 +305,7 @@ def test_security_51_a_record_that_is_not_ours_is_no_session(caplog, kind):
     assert handles(site) == set()
 
 
-def test_security_51_a_record_of_another_key_is_no_session():
+def test_security_51_a_record_of_another_key_is_not_a_session():
     """SECURITY 51."""
     site = Site(WatchedStore(), encryption_key=KEY)
     browser = site.logged_in()

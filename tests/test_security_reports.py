@@ -93,7 +93,7 @@ def test_security_55_a_response_whose_session_was_read_varies_by_cookie(own, mer
 # K. Logs and events.
 
 
-def test_security_56_neither_log_nor_repr_tells_a_secret(store, caplog):
+def test_security_56_neither_log_nor_repr_contains_a_secret(store, caplog):
     """SECURITY 56: no ID, signature, payload or key, at any level, from a session's begin to its end."""
     caplog.set_level(logging.DEBUG, "wsgisession")
     shown: list[object] = []
@@ -152,7 +152,7 @@ def raised_from(cause: Exception) -> None:
             raise StoreError("the store refused") from error
 
 
-def test_security_57_what_happens_to_a_session_is_told_with_its_handle():
+def test_security_57_what_happens_to_a_session_is_reported_with_its_handle():
     """SECURITY 57; a callable that fails breaks no request."""
     events = []
 
@@ -245,7 +245,7 @@ HAPPENINGS: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("what", HAPPENINGS)
-def test_security_57_each_thing_that_happens_is_told_once_with_its_time(what):
+def test_security_57_each_thing_that_happens_is_reported_once_with_its_time(what):
     """SECURITY 57: what was meant for a record, and what was presented without one, by its reason."""
     clock, events = Clock(), []
     options = {"renewal_timeout": 600, "idle_timeout": 700, "absolute_timeout": 2400}

@@ -67,7 +67,7 @@ def test_sentinels_name_the_master(redis_sentinel):
     assert redis_sentinel.master_port() in (redis_sentinel.master.port, redis_sentinel.replica.port)
 
 
-def test_each_test_has_a_namespace_of_its_own(redis_url, postgresql_url, mongodb_url, sqlite_url):
+def test_each_test_has_its_own_namespace(redis_url, postgresql_url, mongodb_url, sqlite_url):
     for url in (redis_url, postgresql_url, mongodb_url):
         assert conftest.RUN in url
     assert sqlite_url.startswith("sqlite:////")

@@ -118,7 +118,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_at_any_depth_is_noticed_and_written(site, browser, change):
+def test_a_change_at_any_depth_is_detected_and_written(site, browser, change):
     with browser.request() as session:
         change(session)
         assert session.is_modified
@@ -137,7 +137,7 @@ def test_a_change_at_any_depth_is_noticed_and_written(site, browser, change):
         lambda session: session["prefs"]["lang"],
     ],
 )
-def test_what_ends_as_it_began_is_no_change(site, browser, touch):
+def test_what_ends_as_it_began_is_not_a_change(site, browser, touch):
     """SECURITY 39."""
     with browser.request() as session:
         touch(session)
@@ -163,7 +163,7 @@ def test_a_value_comes_back_as_the_type_it_was(site, browser):
     assert same(browser.data["values"], values)
 
 
-def test_a_set_that_grows_in_place_is_noticed(browser):
+def test_a_set_that_grows_in_place_is_detected(browser):
     browser.put(seen={1})
     with browser.request() as session:
         session["seen"].add(2)
@@ -282,7 +282,7 @@ def test_it_expires_no_later_than_the_absolute_timeout():
         ({"user_id": UUID(int=1)}, UUID(int=1)),
     ],
 )
-def test_its_user_stands_under_the_first_key_that_has_one(site, data, user):
+def test_its_user_is_under_the_first_key_that_has_one(site, data, user):
     browser = site.browser()
     browser.put(**data)
     assert same(browser.open().user_id, user)

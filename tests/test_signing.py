@@ -194,7 +194,7 @@ def test_a_secret_is_text_or_bytes_or_several(secret, parsed):
     ],
     ids=repr,
 )
-def test_a_secret_that_is_short_famous_or_none_is_refused_with_the_command_that_makes_one(secret):
+def test_a_secret_that_is_short_well_known_or_none_is_refused_with_the_command_that_makes_one(secret):
     with pytest.raises(ConfigurationError, match="wsgisession secret") as refused:
         parse_secrets(secret)
     shown = str(refused.value).partition("; make one")[0]

@@ -95,7 +95,7 @@ def test_data_that_were_left_behind_do_not_come_back_from_others(browser):
     assert browser.data == {"fresh": 1}
 
 
-def test_a_new_id_for_a_session_that_ended_meanwhile_is_none(site, browser):
+def test_a_new_id_for_a_session_that_ended_in_the_meantime_is_none(site, browser):
     """SECURITY 38."""
     mine = browser.open()
     mine.regenerate()
@@ -134,7 +134,7 @@ def test_a_login_again_as_the_same_user_is_not_lost_to_an_end_of_the_old_session
         (lambda session: session.update(user_id=8, roles=[]), {}),  # another user's session, and so another record
     ],
 )
-def test_a_login_stands_whatever_another_request_did_to_the_user_meanwhile(site, change, kept):
+def test_a_login_holds_whatever_another_request_did_to_the_user_in_the_meantime(site, change, kept):
     browser = logged_in(site, 7, roles=["admin"])
     again, other = browser.open(), browser.twin()
     log_in_again(again)
@@ -174,7 +174,7 @@ def test_what_the_app_removes_after_a_login_does_not_come_back_from_others(site)
     assert browser.data == {"user_id": 7, "n": 1}
 
 
-def test_two_parallel_logins_leave_each_a_session_of_its_own(site, browser):
+def test_two_parallel_logins_leave_each_its_own_session(site, browser):
     one, other = browser.twin(), browser.twin()
     first, second = one.open(), other.open()
     first.login(7)
@@ -329,7 +329,7 @@ def test_an_old_handle_leads_the_manager_to_the_renewed_session_also_after_the_g
     assert site.store.handles == set()
 
 
-def test_a_renewal_takes_what_a_job_wrote_to_the_old_record_meanwhile():
+def test_a_renewal_takes_what_a_job_wrote_to_the_old_record_in_the_meantime():
     site = Site(renewal_timeout=100, renewal_grace=10)
     browser = filled(site)
     site.clock += 100
@@ -343,7 +343,7 @@ def test_a_renewal_takes_what_a_job_wrote_to_the_old_record_meanwhile():
     assert len(site.store.handles) == 2  # the new one, and the way to it
 
 
-def test_a_renewal_of_a_session_that_ended_meanwhile_leaves_nothing():
+def test_a_renewal_of_a_session_that_ended_in_the_meantime_leaves_nothing():
     """SECURITY 38."""
     site = Site(renewal_timeout=100, renewal_grace=10)
     browser = filled(site)

@@ -99,7 +99,7 @@ def test_a_manager_may_be_named():
     assert client.get("/").text == "7 None"
 
 
-def test_an_app_without_sessions_is_told_how_to_get_some():
+def test_an_app_without_sessions_learns_how_to_get_some():
     with pytest.raises(ConfigurationError, match="wrap it in SessionMiddleware, call FlaskSessions"):
         logged_in(who, user_id=7)
 
@@ -136,7 +136,7 @@ def run_pytest(folder: Path, *options: str) -> str:
     return run.stdout + run.stderr
 
 
-def test_no_plugin_and_no_module_beside_the_package_is_installed():
+def test_no_plugin_and_no_module_next_to_the_package_is_installed():
     setup = ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     assert "pytest11" not in setup["options.entry_points"]
@@ -159,7 +159,7 @@ def test_what_the_page_of_the_docs_shows_passes(tmp_path):
     assert re.search(r"^\d\d passed", told, re.MULTILINE), told
 
 
-def test_each_test_has_a_clock_and_a_store_of_its_own(tmp_path):
+def test_each_test_has_its_own_clock_and_store(tmp_path):
     (tmp_path / "conftest.py").write_text(ASKED_FOR)
     (tmp_path / "test_own.py").write_text("""
 import pytest

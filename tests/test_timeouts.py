@@ -44,7 +44,7 @@ def test_the_idle_timeout_follows_the_cookie_within_the_absolute_one(options, id
     assert made.ttl(options.get("max_age")) == idle
 
 
-def test_a_session_with_a_max_age_of_its_own_has_an_idle_timeout_of_its_own():
+def test_a_session_with_its_own_max_age_has_its_own_idle_timeout():
     assert timeouts(max_age=60.0).ttl(600.0) == 600
     assert timeouts(max_age=60.0).ttl(None) == DAY
     assert timeouts(idle_timeout=60).ttl(600.0) == 60

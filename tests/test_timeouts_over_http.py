@@ -57,7 +57,7 @@ def test_security_23_26_reading_keeps_a_session_alive_and_silence_ends_it(site, 
     assert not is_answered(browser)
 
 
-def test_a_request_that_leaves_the_session_alone_is_no_activity(site, clock):
+def test_a_request_that_leaves_the_session_alone_is_not_activity(site, clock):
     browser = site.logged_in()
     for _ in range(3):
         clock += IDLE / 3
@@ -66,7 +66,7 @@ def test_a_request_that_leaves_the_session_alone_is_no_activity(site, clock):
 
 
 @pytest.mark.parametrize("throttle", [0, 60, 300])
-def test_security_26_a_throttle_ends_no_session_late_and_none_earlier_than_by_itself(store, clock, throttle):
+def test_security_26_a_throttle_ends_no_session_late_and_none_earlier_than_without_it(store, clock, throttle):
     """SECURITY 26: read just before a restart is due, a session ends between idle - throttle and idle."""
     site = Site(store, clock=clock, idle_timeout=IDLE, touch_after=throttle)
     kept, lost = site.logged_in("kept"), site.logged_in("lost")

@@ -50,7 +50,7 @@ def test_an_unconfirmed_logout_says_so_and_ends_the_session_and_the_cookie(site)
     assert old.data == {}
 
 
-def test_an_unconfirmed_end_of_the_old_id_is_no_login(site):
+def test_an_unconfirmed_end_of_the_old_id_is_not_a_login(site):
     """A failover may bring the old one back."""
     browser = site.browser()
     browser.put(cart=["tea"])

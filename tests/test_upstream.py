@@ -20,7 +20,7 @@ def run_of(*failed: str, ran: int = 5, skipped: int = 0, store: str = "sqlite") 
     return Run("five", FIVE, store, Result(ran, skipped, frozenset(failed)))
 
 
-def test_a_suite_that_passes_is_no_surprise() -> None:
+def test_a_suite_that_passes_is_not_a_surprise() -> None:
     assert surprises(run_of(), {}) == []
 
 
@@ -28,7 +28,7 @@ def test_an_unexpected_failure_is_named() -> None:
     assert surprises(run_of("a::b"), {}) == ["five on sqlite: a::b failed"]
 
 
-def test_an_expected_failure_is_no_surprise() -> None:
+def test_an_expected_failure_is_not_a_surprise() -> None:
     assert surprises(run_of("a::b"), {"a::b": "on purpose"}) == []
 
 

@@ -66,7 +66,7 @@ def test_a_middleware_makes_a_manager_of_its_options_or_takes_one(site):
         SessionMiddleware(app, "memory://")
 
 
-def test_the_session_stands_in_the_environ_and_get_session_returns_it(site):
+def test_the_session_is_in_the_environ_and_get_session_returns_it(site):
     seen = []
 
     def app(environ, start_response):
@@ -227,7 +227,7 @@ def test_a_middleware_wrapped_twice_is_transparent_inside(site, again):
 
 @pytest.mark.parametrize("use", USES, ids=USED)
 @pytest.mark.parametrize("app", [list_body, generator])
-def test_an_environ_that_is_used_again_gets_a_session_of_its_own(site, app, use):
+def test_an_environ_that_is_used_again_gets_its_own_session(site, app, use):
     seen = []
 
     def noting(environ, start_response):
@@ -241,7 +241,7 @@ def test_an_environ_that_is_used_again_gets_a_session_of_its_own(site, app, use)
     assert seen[0] is not seen[1]
 
 
-def test_an_environ_whose_client_left_at_once_gets_a_session_of_its_own_when_used_again(site):
+def test_an_environ_whose_client_left_at_once_gets_its_own_session_when_used_again(site):
     browser = visiting(site, streaming(put(n=1), b"done"))
     environ = browser.request()
     browser.send(environ, chunks=0)
@@ -291,7 +291,7 @@ def test_memory_behind_several_processes_is_warned_about_once(site, caplog):
     assert 'store="sqlite:///sessions.db"' in warning
 
 
-def test_a_secure_cookie_over_plain_http_is_warned_about_once_with_the_cure(site, caplog):
+def test_a_secure_cookie_over_plain_http_is_warned_about_once_with_the_fix(site, caplog):
     browser = visiting(site, answering(put(n=1)))
     insecure = {"wsgi.url_scheme": "http", "HTTP_HOST": "shop.example"}
     browser.get(**{**insecure, "HTTP_HOST": "localhost:8000"})

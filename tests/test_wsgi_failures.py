@@ -113,7 +113,7 @@ def test_an_app_that_fails_after_its_headers_left_fails_at_the_server(site, app)
     assert data_of(site, browser) == {"n": 2}
 
 
-def test_a_store_that_fails_after_the_headers_left_is_no_503():
+def test_a_store_that_fails_after_the_headers_left_is_not_a_503():
     def app(environ, start_response):
         start_response(OK, [TEXT])(b"do")
         reading(get_session(environ))
@@ -189,7 +189,7 @@ def test_an_error_page_of_the_app_s_own_carries_its_session(site):
     assert data_of(site, browser) == {"n": 1}
 
 
-def test_a_session_that_cannot_be_stored_is_no_success(site):
+def test_a_session_that_cannot_be_stored_is_not_a_success(site):
     browser = logged_in(site, answering(put(bad=object())))
     with pytest.raises(SerializationError, match="bad"):
         browser.get()
@@ -267,7 +267,7 @@ def test_the_503_of_head_has_no_body(verb, app, lint):
 
 
 @pytest.mark.parametrize("app", [answering(lambda session: None), streaming(b"done")], ids=["list", "stream"])
-def test_a_request_that_does_not_touch_its_session_goes_on_while_the_store_is_down(site, app):
+def test_a_request_that_does_not_touch_its_session_works_while_the_store_is_down(site, app):
     browser = logged_in(site, app)
     fail_at(site, "load", "create", "replace", "delete", "touch")
     assert browser.get().status == OK
@@ -289,7 +289,7 @@ def test_a_store_that_fails_at_the_end_of_the_body_is_raised_by_close(site):
     assert browser.body == b"done"
 
 
-def test_an_error_of_the_app_is_no_503():
+def test_an_error_of_the_app_is_not_a_503():
     site = Site(on_store_error="unavailable")
     for app in FAILING_EARLY:
         with pytest.raises(Failure):

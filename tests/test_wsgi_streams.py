@@ -59,7 +59,7 @@ def test_a_change_while_the_body_of_a_new_session_streams_is_saved_too(site):
     assert data_of(site, browser) == {"n": 1, "late": True}
 
 
-def test_a_change_while_the_body_streams_is_merged_with_what_others_wrote_meanwhile(site):
+def test_a_change_while_the_body_streams_is_merged_with_what_others_wrote_in_the_meantime(site):
     browser = logged_in(site, None)
     other = site.browser(browser.cookies["sid"])
     browser.app = SessionMiddleware(streaming(b"done", put(late=True), lambda _: other.put(other=1)), site.manager)
@@ -108,7 +108,7 @@ def test_a_new_session_after_the_headers_is_an_error_where_it_is_written(site, u
 
 
 @pytest.mark.parametrize("use", [lambda s: s.regenerate(), lambda s: s.login("ann")], ids=["regenerate", "login"])
-def test_a_new_id_after_the_headers_is_an_error_and_the_session_goes_on(site, use):
+def test_a_new_id_after_the_headers_is_an_error_and_the_session_continues(site, use):
     def late(session):
         with pytest.raises(HeadersSentError):
             use(session)
@@ -150,7 +150,7 @@ def test_a_change_inside_a_session_that_was_never_stored_is_logged_and_lost(site
     ]
 
 
-def test_a_late_change_of_a_session_that_ended_meanwhile_brings_nothing_back(site):
+def test_a_late_change_of_a_session_that_ended_in_the_meantime_brings_nothing_back(site):
     browser = logged_in(site, None)
     handle = site.browser(browser.cookies["sid"]).handle
     steps = (put(n=2), b"done", put(late=True), lambda _: site.manager.revoke(handle))
@@ -271,7 +271,7 @@ def test_a_new_session_that_was_saved_is_taken_back_where_the_client_left_before
     assert not site.told("gone")
 
 
-def test_a_client_that_leaves_before_its_cookie_of_a_new_session_is_no_error(site, caplog):
+def test_a_client_that_leaves_before_its_cookie_of_a_new_session_is_not_an_error(site, caplog):
     def app(environ, start_response):
         get_session(environ)["n"] = 1
         start_response(OK, [TEXT])

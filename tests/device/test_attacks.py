@@ -17,7 +17,7 @@ def attacker(store_url):
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_the_attack_fails_and_the_owner_goes_on(attacker, attack):
+def test_the_attack_fails_and_the_owner_continues(attacker, attack):
     assert attack(attacker) is False
     assert attacker.owner.get("/").json["user"] == "ada"
     assert attacker.owner.ended == []

@@ -70,7 +70,7 @@ def test_another_answer_to_a_refresh_is_a_problem(front, status, cure):
     assert f"was answered with {status} instead of 200, which ends the sessions of browsers: {cure}" in finding
 
 
-def test_a_rate_limit_is_noticed(front):
+def test_a_rate_limit_is_detected(front):
     inner, turns = front.between, itertools.count()
 
     def between(environ, start_response):
@@ -83,7 +83,7 @@ def test_a_rate_limit_is_noticed(front):
     assert "was answered with 429" in front.findings()[0]
 
 
-def test_a_page_with_the_status_200_is_noticed(front):
+def test_a_page_with_the_status_200_is_detected(front):
     def between(environ, start_response):
         start_response("405 No" if environ["REQUEST_METHOD"] == "GET" else "200 OK", [("Cache-Control", "no-store")])
         return [b"<!doctype html>We are back soon."]
@@ -92,7 +92,7 @@ def test_a_page_with_the_status_200_is_noticed(front):
     assert "something else than the app answers" in front.findings()[0]
 
 
-def test_a_header_that_a_proxy_drops_is_noticed(front):
+def test_a_header_that_a_proxy_drops_is_detected(front):
     inner = front.between
 
     def between(environ, start_response):

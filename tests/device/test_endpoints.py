@@ -224,7 +224,7 @@ def test_a_registration_does_not_refresh(site):
 
 
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "HS256"}, {"alg": "RS256"}, {"typ": "JWT"}, {"jwk": {}}])
-def test_a_hostile_refresh_is_refused_and_the_owner_goes_on(header):
+def test_a_hostile_refresh_is_refused_and_the_owner_continues(header):
     site = Site()
     browser, thief, device = robbed(site)
     token = keys.refresh(browser.session.key, challenge_of(refresh(thief, device)), header=header)

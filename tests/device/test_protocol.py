@@ -399,6 +399,6 @@ def test_no_members_cause_another_error(header, payload):
 
 @given(jwk=st.dictionaries(NAMES, JSON | st.sampled_from(["EC", "RSA", "P-256", EC.jwk["x"], RSA.jwk["n"]])))
 @pytest.mark.parametrize("key", [EC, RSA], ids=["ES256", "RS256"])
-def test_no_key_of_somebody_elses_is_accepted(key, jwk):
+def test_no_key_of_another_party_is_accepted(key, jwk):
     with contextlib.suppress(InvalidProof):
         assert accepted_registration(registration(key, "c", header={"jwk": {**key.jwk, **jwk}})) == key.jwk

@@ -105,7 +105,7 @@ def test_every_option_of_the_manager_that_is_refused_is_one():
     assert DJANGOS_OWN.keys() <= inspect.signature(SessionManager).parameters.keys()
 
 
-def test_its_checks_are_those_that_there_are():
+def test_its_checks_are_those_of_the_code():
     source = (ROOT / "wsgisession" / "django" / "checks.py").read_text()
     listed = [name for name in first_cells("Settings") if name.startswith("wsgisession.")]
     assert listed == sorted(re.findall(r'id="([^"]+)"', source))

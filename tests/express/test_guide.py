@@ -68,7 +68,7 @@ def test_the_apps_of_the_guide_do_what_its_console_shows(node, redis_server):
         express.stop()
 
 
-def test_every_option_of_express_session_stands_in_the_table():
+def test_every_option_of_express_session_is_in_the_table():
     theirs = GUIDE.partition("## Moving from express-session")[2]
     for option in ("secret", "name", "store", "genid", "resave", "saveUninitialized", "rolling", "unset", "proxy"):
         assert f"| `{option}" in theirs

@@ -102,7 +102,7 @@ def test_what_was_destroyed_here_is_gone_at_express(both):
     assert express.visit(stale, ["get"]).data == {}
 
 
-def test_a_session_that_express_destroyed_meanwhile_is_not_brought_back(both):
+def test_a_session_that_express_destroyed_in_the_meantime_is_not_brought_back(both):
     express, ours, browser = both.express(), both.ours(), Browser()
     session_id = express.visit(browser, ["set", "n", 1]).id
     twin = Browser(browser.cookie)
@@ -142,7 +142,7 @@ def test_both_write_at_once_and_nothing_that_express_stored_is_lost_to_us(both):
     assert [f"e{number}" for number in range(12) if found.get(f"e{number}") != number] == []
 
 
-def test_fifty_transactions_here_make_fifty_beside_a_reader_of_express(both):
+def test_fifty_transactions_here_make_fifty_next_to_a_reader_of_express(both):
     express, ours, browser = both.express(), both.ours(), Browser()
     session_id = express.visit(browser, ["set", "n", 0]).id
 
@@ -268,7 +268,7 @@ def test_no_repr_and_no_log_shows_the_id(both, caplog):
     assert session_id not in "".join(record.getMessage() for record in caplog.records if record.name == "wsgisession")
 
 
-def test_a_record_of_the_native_format_is_no_session_here(both):
+def test_a_record_of_the_native_format_is_not_a_session_here(both):
     ours, native = both.ours(), open_store(both.url)
     packed = NativeCodec(max_size=1000).pack(Content({}, time.time()), handle="one")
     assert native.create("one", Record(packed, 60.0, "ann"), now=time.time())
@@ -283,7 +283,7 @@ def test_a_cookie_with_a_priority_keeps_it(both):
     assert parsed(express.visit(browser, ["set", "n", 3]).set_cookie)[1]["priority"] == "High"
 
 
-def test_a_key_of_redis_that_never_expires_goes_on_so(node, redis_url):
+def test_a_key_of_redis_that_never_expires_stays_so(node, redis_url):
     store, _ = where("redis", redis_url, disableTTL=True)
     express, ours, browser = Express(node, store), Ours(redis_url, touch_after=0), Browser()
     session_id = express.visit(browser, ["set", "n", 1]).id

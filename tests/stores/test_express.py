@@ -92,7 +92,7 @@ def test_an_odd_handle_is_only_not_there(store, now, odd):
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udcff", "x" * 4097, ""])
-def test_text_that_is_no_handle_is_not_asked_for(redis_url, text):
+def test_text_that_is_not_a_handle_is_not_asked_for(redis_url, text):
     manager = SessionManager(secret="for the tests, and long enough", format="express", store=redis_url)
     assert manager.load(text) is None
     assert manager.info(text) is None
@@ -315,7 +315,7 @@ def postgresql(postgresql_url) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("odd", ["\\u0000", "\\ud800", "\\uDC00x"])
-def test_an_index_of_users_stands_a_text_that_postgresql_cannot_undo(postgresql, now, odd):
+def test_an_index_of_users_accepts_a_text_that_postgresql_cannot_undo(postgresql, now, odd):
     data = b'{"cookie":{"originalMaxAge":60000,"path":"/"},"user_id":"ann","odd":"%b"}' % odd.encode()
     postgresql.prepare()
     assert postgresql.create("one", Record(data, 60.0, "ann"), now=now)

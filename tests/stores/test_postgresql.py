@@ -109,7 +109,7 @@ def test_data_comes_back_byte_for_byte_and_expire_is_the_wall_clock_of_expires_a
     assert sql.execute(same).fetchone() == (NOW + 150, True)
 
 
-def test_a_writer_that_changes_only_the_text_is_noticed(opened, sql, table):
+def test_a_writer_that_changes_only_the_text_is_detected(opened, sql, table):
     store = opened()
     created = store.create("a", record(b'{"n":1}'), now=NOW)
     sql.execute(f"""UPDATE {table} SET sess = '{{"n":2}}'""")
@@ -191,7 +191,7 @@ def role(sql, place) -> Iterator[str]:
     sql.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-def test_a_role_that_may_not_create_is_told_the_cure_and_works_once_it_was_applied(opened, sql, table, role):
+def test_a_role_that_may_not_create_learns_the_fix_and_works_once_it_was_applied(opened, sql, table, role):
     store = opened(user=role)
     for _ in range(2):
         with pytest.raises(StoreError, match="wsgisession init URL") as caught:

@@ -129,7 +129,7 @@ def test_what_the_server_says_later_has_its_own_message_too(error, sentence):
     assert message.endswith(f"({error})")
 
 
-def test_only_the_first_line_of_the_driver_is_told():
+def test_only_the_first_line_of_the_driver_is_reported():
     said = "connection failed: FATAL:  no pg_hba.conf entry\nconnection failed: again\n\tIs the server running?"
     message = what_failed(psycopg.OperationalError(said), LIMITS)
     assert message.endswith("(connection failed: FATAL:  no pg_hba.conf entry)")

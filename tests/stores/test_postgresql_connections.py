@@ -260,7 +260,7 @@ def test_serialization_failures_and_deadlocks_are_repeated(opened):
 
 
 @pytest.mark.parametrize("error", [psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected])
-def test_what_goes_on_to_fail_is_repeated_no_longer_than_the_timeout(opened, monkeypatch, error):
+def test_what_continues_to_fail_is_repeated_no_longer_than_the_timeout(opened, monkeypatch, error):
     store = opened(timeout=0.3)
     store.prepare()
     tries = []
@@ -361,7 +361,7 @@ def test_a_read_only_server_is_named_as_the_reason(opened):
         opened(options="-c default_transaction_read_only=on").create("a", record(), now=NOW)
 
 
-def test_lost_prepared_statements_are_no_failure(opened):
+def test_lost_prepared_statements_cause_no_failure(opened):
     store = opened(max_connections=1)
     store.create("a", record(), now=NOW)
     assert store.touch("a", ttl=100, now=NOW)

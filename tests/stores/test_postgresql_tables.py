@@ -170,7 +170,7 @@ def test_a_role_with_the_rights_that_the_documentation_names_can_do_everything(o
 # The order of logins
 
 
-def test_rows_of_the_version_before_come_after_newer_logins_and_its_workers_go_on(opened, sql, table):
+def test_rows_of_the_version_before_come_after_newer_logins_and_its_workers_keep_working(opened, sql, table):
     made(sql, table)
     sql.execute(f"ALTER TABLE {table} ADD expires_at float8, ADD ttl float8, ADD user_id text")
     insert = (
@@ -247,7 +247,7 @@ def test_thousands_of_sessions_are_listed_in_pages_from_the_latest_one(many):
     assert handles == [f"s{number}" for number in range(5000, 0, -1)]
 
 
-def test_thousands_of_sessions_are_ended_in_steps_while_others_go_on(many, postgresql_url):
+def test_thousands_of_sessions_are_ended_in_steps_while_others_keep_working(many, postgresql_url):
     page = many.find_user("bot", now=NOW, limit=3)
     kept = [handle for handle, _ in page.records]
     done, visits = threading.Event(), []
@@ -270,7 +270,7 @@ def test_thousands_of_sessions_are_ended_in_steps_while_others_go_on(many, postg
     assert sorted(end_user(many, "bot", now=NOW)) == sorted(kept)
 
 
-def test_a_page_ends_after_some_megabytes_and_the_next_one_goes_on(opened, sql, table):
+def test_a_page_ends_after_some_megabytes_and_the_next_one_continues(opened, sql, table):
     store = opened()
     store.prepare()
     columns = "sid, sess, expire, expires_at, ttl, user_id, login_order"

@@ -132,7 +132,7 @@ def test_a_path_is_percent_decoded(tmp_path):
     assert (tmp_path / "a b?c%.db").exists()
 
 
-def test_a_file_that_is_no_database_is_a_store_error_and_is_left_alone(store, path):
+def test_a_file_that_is_not_a_database_is_a_store_error_and_is_left_alone(store, path):
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreError, match="is not an intact SQLite database: .*file is not a database"):
         peek(store, "s")
@@ -222,7 +222,7 @@ def test_no_statement_reads_the_whole_table(store, statement, values, index):
     assert "TEMP B-TREE" not in plan
 
 
-def test_a_purge_goes_on_to_the_last_of_many(store, monkeypatch):
+def test_a_purge_continues_to_the_last_of_many(store, monkeypatch):
     monkeypatch.setattr(sqlite, "_PURGED_AT_ONCE", 10)
     for number in range(45):
         create(store, f"old{number}", record(ttl=5), now=NOW)

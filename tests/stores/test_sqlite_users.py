@@ -43,7 +43,7 @@ def store(path) -> Iterator[SQLiteStore]:
         yield store
 
 
-def test_a_file_of_the_version_before_gets_its_column_and_workers_of_that_version_go_on(store, path):
+def test_a_file_of_the_version_before_gets_its_column_and_workers_of_that_version_keep_working(store, path):
     with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
         for statement in EARLIER:
             earlier.execute(statement)
@@ -74,7 +74,7 @@ def test_stores_that_add_the_column_at_once_all_succeed(path):
         each.close()
 
 
-def test_a_page_ends_after_some_megabytes_and_the_next_one_goes_on(store, monkeypatch):
+def test_a_page_ends_after_some_megabytes_and_the_next_one_continues(store, monkeypatch):
     monkeypatch.setattr(sqlite, "_MOST_IN_A_PAGE", 1000)
     for number in range(10):
         create(store, f"s{number}", record(data=b'"%s"' % (b"x" * 400)), now=NOW)

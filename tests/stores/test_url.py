@@ -12,7 +12,7 @@ from wsgisession.stores.url import identifier, positive, seconds
 
 
 @pytest.mark.parametrize("text", ["", "redis", "redis:", "redis:/localhost", "://localhost", "/path/to.db"])
-def test_what_is_no_url_is_refused(text):
+def test_what_is_not_a_url_is_refused(text):
     with pytest.raises(ConfigurationError, match="must be a URL such as"):
         StoreURL(text)
 
@@ -86,7 +86,7 @@ def test_a_value_that_cannot_be_used_is_refused_with_the_fix(converter, text, fi
     + [(positive, text) for text in ("", "0", "-1", "1.5", "many")]
     + [(identifier, text) for text in ("", "a\0", "a\n", "x" * 64, "é" * 32)],
 )
-def test_a_value_out_of_range_is_no_value(convert, bad):
+def test_a_value_out_of_range_is_not_a_value(convert, bad):
     with pytest.raises(ValueError):
         convert(bad)
 
@@ -144,7 +144,7 @@ def test_no_message_shows_a_password_or_a_part_of_one(password, scheme, end, use
         "mongodb://u:p@h:10255/?appName=@account@",
     ],
 )
-def test_what_is_no_password_is_left_as_it_is(url):
+def test_what_is_not_a_password_is_left_as_it_is(url):
     parsed = StoreURL(url)
     assert url.startswith(f"{parsed.scheme}://{parsed.location}")
     assert parsed.password in (None, "p")

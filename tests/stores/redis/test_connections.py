@@ -115,7 +115,7 @@ def test_a_call_waits_for_a_connection_no_longer_than_its_time(opened, redis_ser
 # Connections that break
 
 
-def test_a_connection_that_was_closed_meanwhile_is_replaced(opened, redis_server, tcp_proxy):
+def test_a_connection_that_was_closed_in_the_meantime_is_replaced(opened, redis_server, tcp_proxy):
     proxy = tcp_proxy(redis_server.url)
     store = opened(proxy.url)
     for fault in (proxy.drop, proxy.reset):

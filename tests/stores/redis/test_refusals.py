@@ -147,7 +147,7 @@ def test_each_cause_has_its_own_message_with_the_fix_and_what_the_server_said(st
                 opened(f"redis://:hush-hush@{place}", timeout=0.3).load("s", now=NOW, touch_after=0)
 
 
-def test_what_is_no_redis_server_is_recognized(opened):
+def test_what_is_not_a_redis_server_is_recognized(opened):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 

@@ -217,7 +217,7 @@ def test_in_a_cluster_a_set_is_asked_for_the_order_and_hears_of_the_record_after
 # Users
 
 
-def test_the_set_of_a_user_does_not_grow_and_ends_by_itself(opened, client, prefix):
+def test_the_set_of_a_user_does_not_grow_and_ends_automatically(opened, client, prefix):
     store, key = opened(), f"{prefix[:-1]}-user:u"
     for number in range(30):
         store.create(f"deleted{number}", record(user_id="u"), now=NOW)
@@ -238,7 +238,7 @@ def test_the_set_of_a_user_does_not_grow_and_ends_by_itself(opened, client, pref
     assert client.exists(key) == 0
 
 
-def test_in_a_cluster_the_set_does_not_grow_and_ends_by_itself(opened, redis_cluster, prefix):
+def test_in_a_cluster_the_set_does_not_grow_and_ends_automatically(opened, redis_cluster, prefix):
     store, key = opened(redis_cluster.url), f"{prefix[:-1]}-user:u"
     for number in range(10):
         store.create(f"deleted{number}", record(user_id="u"), now=NOW)
