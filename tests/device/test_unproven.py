@@ -355,3 +355,24 @@ def test_last_seen_is_the_last_request_and_not_the_last_proof(store_url):
     (info,) = site.manager.sessions_for("ada")
     assert (info.last_seen_at - seen).total_seconds() >= 1799
     site.manager.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        ("sid_device=a", ["a"]),
+        ("sid=x; sid_device=a; y=z", ["a"]),
+        ('sid_device="a"', ["a"]),
+        ("sid_device=a;sid_device=b", ["a", "b"]),
+        ("xsid_device=a", []),
+        ("x=sid_device=a", []),
+        ("sid_device_old=a; SID_DEVICE=b", []),
+        ("x=y sid_device=a", ["a"]),
+        ("sid_device=", [""]),
+        ("", []),
+        (";".join(f"sid_device={number}" for number in range(20)), [str(number) for number in range(8)]),
+        ("sid_device=a; x=" + "y" * 70_000, []),
+    ],
+)
+def test_the_second_cookie_is_found_by_its_whole_name(header, values):
+    assert list(Site().manager._services.devices._values(header)) == values

@@ -24,12 +24,10 @@ def may_help(devices: Devices, environ: Environ) -> bool:
     header = environ.get("HTTP_COOKIE", "")
     if devices.options.on_unproven != "answer" or not header:
         return False
-    is_candidate = (
-        protocol.SKIPPED in environ
-        or _comes_from_elsewhere(environ)
-        or (devices.has_cookie(header) and _is_safe(environ))
-    )
-    return is_candidate and not devices.has_fresh_cookie(header) and not devices.is_excluded(environ)
+    has_cookie = devices.has_cookie(header)
+    if not (protocol.SKIPPED in environ or _comes_from_elsewhere(environ) or (has_cookie and _is_safe(environ))):
+        return False
+    return not (has_cookie and devices.has_fresh_cookie(header)) and not devices.is_excluded(environ)
 
 
 def answer_for(devices: Devices, field: Field, environ: Environ) -> Answer | None:

@@ -57,7 +57,8 @@ class Devices:
         self.options, self.clock = options, clock
         self.signer = DeviceSigner(list(secrets))
         self.cookie_name = f"{name}_device"
-        self._retry_name = f"{name}_retry"
+        self._mark, self._retry_name = f"{self.cookie_name}=", f"{name}_retry"
+        self._endpoints = (options.path, options.refresh_path)
         self._random = random
         self._path = cookie.path.rstrip("/")
         self._cookie = device_cookie(cookie, options)
@@ -213,11 +214,17 @@ class Devices:
 
     def _values(self, cookie_header: str, name: str = "") -> Sequence[str]:
         """Return the values of the second cookie: one, except if somebody planted others."""
-        name = name or self.cookie_name
-        if name not in cookie_header or len(cookie_header) > LONGEST_HEADER:
+        mark = f"{name}=" if name else self._mark
+        at = cookie_header.find(mark)
+        if at < 0 or len(cookie_header) > LONGEST_HEADER:
             return ()
-        pairs = [pair.strip(" \t").partition("=") for pair in cookie_header.split(";") if name in pair]
-        return [value.strip(' \t"') for found, _, value in pairs if found.rstrip(" \t") == name][:_MOST_VALUES]
+        values: list[str] = []
+        while at >= 0 and len(values) < _MOST_VALUES:
+            end = cookie_header.find(";", at)
+            if at == 0 or cookie_header[at - 1] in "; \t":  # otherwise it is the end of another name
+                values.append(cookie_header[at + len(mark) : end if end >= 0 else None].strip(' \t"'))
+            at = cookie_header.find(mark, end) if end >= 0 else -1
+        return values
 
     def _is_fresh(self, issued_at: int, now: float) -> bool:
         return now <= issued_at + self.options.seconds + LEEWAY
@@ -225,7 +232,7 @@ class Devices:
     def endpoint_of(self, environ: Environ) -> str | None:
         """Return ``"register"`` or ``"refresh"`` if the request is for that endpoint, or None."""
         path: str = environ.get("PATH_INFO", "")
-        if not path.endswith((self.options.path, self.options.refresh_path)):
+        if not path.endswith(self._endpoints):
             return None
         full = environ.get("SCRIPT_NAME", "") + path
         if full == self._base(environ) + self.options.path:
