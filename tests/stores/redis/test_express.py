@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import redis
 from tests import servers
 from tests.conftest import with_options
 from tests.redis_tools import watched
+from tests.test_user_index import USERS, Crash, Life
 from wsgisession.stores import Reader, Record, Store, in_layout_of_express, open_store
 from wsgisession.stores.base import Unconfirmed
 from wsgisession.testing.workbench import end_user, sessions_of
@@ -169,3 +172,17 @@ def test_thousands_of_sessions_are_ended_although_the_server_is_far_away(start_s
         assert len(end_user(store, "u", now=NOW)) == 5000
         assert client.dbsize() == 0
     store.close()
+
+
+def test_whatever_sessions_do_their_user_has_them_listed(url):
+    """Logins, other users, new IDs, logouts, and revocations at random: what a browser has is listed, and is live."""
+    with closing(open_store(url)) as store:
+        for number in range(12):
+            options = {"format": "express", "renewal_timeout": None, "renewal_grace": None}
+            life = Life(store, random.Random(number), Crash(), **options)
+            for _ in range(10):
+                life.go_on()
+                assert life.known() <= set(life.listed()) <= life.live(), number
+            for user in USERS:
+                life.manager.revoke_user(user)
+            assert life.known() == life.live() == set(), number
