@@ -23,7 +23,7 @@ from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
 from django.utils import timezone
 
-from wsgisession import SessionError, SessionManager, SessionMiddleware
+from wsgisession import SessionManager, SessionMiddleware
 from wsgisession.django import EnvironSession, SessionStore, get_manager
 
 SECRET = "a secret for the wrapped Django app"
@@ -430,11 +430,16 @@ def test_clear_expired_asks_the_store(sqlite_url, a):
         assert not session.exists(session.session_key)
 
 
-def test_the_environs_session_ends_no_other(store_url):
-    manager = SessionManager(secret=SECRET, store=store_url)
-    with pytest.raises(SessionError, match="revoke"):
-        EnvironSession(manager.open("", None)).delete("A" * 43)
-    manager.close()
+def test_a_session_ends_another_one_by_its_key(backend):
+    other, session = backend(), backend()
+    other["a"], session["b"] = 1, 2
+    other.save()
+    session.save()
+    assert session.exists(other.session_key)
+    session.delete(other.session_key)
+    assert not session.exists(other.session_key)
+    assert backend(session.session_key).load() == {"b": 2}
+    session.delete("no key of ours")
 
 
 def test_a_key_that_a_view_has_made_is_that_of_the_next_request(client):

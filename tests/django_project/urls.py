@@ -77,6 +77,21 @@ def key(request):
     return HttpResponse(request.session.session_key)
 
 
+def play(request, order):
+    """Call these methods of the session one after the other, and return what each did."""
+    done = []
+    for number, method in enumerate(order.split("-")):
+        try:
+            if method == "set":
+                request.session[f"set {number}"] = number
+            else:
+                getattr(request.session, method)()
+            done.append("")
+        except Exception as error:
+            done.append(type(error).__name__)
+    return JsonResponse({"done": done, "data": dict(request.session.items())})
+
+
 @require_device_proof(max_age=60)
 def pay(request):
     return JsonResponse({"bound": request.session.is_bound, "algorithm": request.session.device.algorithm})
@@ -107,6 +122,7 @@ urlpatterns = [
     path("hear", hear),
     path("expiry/<int:seconds>", expiry),
     path("clear", clear),
+    path("play/<order>", play),
     path("pay", pay),
     path("pay-async", pay_async),
     path("admin/", admin.site.urls),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.utils.dateparse import parse_datetime
 
 from .._core import identity, writing
 from .._core.binding import Device, Unproven
+from .._core.cookies import LONGEST_LIFETIME
 from .._core.events import logger
 from .._core.ids import SHORT
 from .._core.takeover import TakeOver, new_id
@@ -23,6 +26,10 @@ from .carry_over import old_session
 from .settings import get_manager
 
 _OLD_KEY_IS_ACCEPTED_FOR = 300.0  # seconds
+
+GONE = "the session was deleted, revoked, or has expired since it was loaded; nothing was written"
+
+_CHANGED_BY_WRITING = ("snapshot", "session_id", "takeover", "content", "_owner", "_owner_is_known")
 
 
 class SessionStore(SessionBase):
@@ -47,9 +54,15 @@ class SessionStore(SessionBase):
         visit = self._found(self.session_key) or self._carried_over()
         if visit is None or visit.values is None or has_passed(visit.values.peek("_session_expiry")):
             self._session_key = None
-            return self._begin().values
-        self._visit = visit
+            visit = self._new_visit()
+            self._forget_record()
+        if not self._is_loaded:  # otherwise the data that the request works with stay, as with Django's engines
+            self._visit = visit
         return visit.values
+
+    @property
+    def _is_loaded(self) -> bool:
+        return "_session_cache" in self.__dict__
 
     def _get_session(self, no_load: bool = False) -> Any:
         self.accessed = True
@@ -67,9 +80,18 @@ class SessionStore(SessionBase):
 
     def _begin(self) -> Visit:
         """Begin as a session without a record."""
-        visit = self._visit = Visit(get_manager()._services, "", id_length=SHORT)
+        visit = self._visit = self._new_visit()
+        return visit
+
+    def _new_visit(self) -> Visit:
+        visit = Visit(get_manager()._services, "", id_length=SHORT)
         visit.open()
         return visit
+
+    def _forget_record(self) -> None:
+        """Go on without a record, with the data as they are."""
+        if self._visit is not None:
+            self._visit.snapshot = self._visit.takeover = None
 
     def _opened(self, *, no_load: bool = False) -> tuple[Visit, Values]:
         """Return the visit, with the data in it, whatever was put into the cache from outside."""
@@ -97,6 +119,25 @@ class SessionStore(SessionBase):
         self._session.clear()
         self.modified = True
 
+    def flush(self) -> None:
+        """End the session and begin an empty one, which has nothing of it."""
+        super().flush()
+        self._session_cache = self._begin().values
+
+    async def aflush(self) -> None:
+        """Do what `flush` does."""
+        await sync_to_async(self.flush)()
+
+    def is_empty(self) -> bool:
+        """Tell whether there are neither a key nor data.
+
+        If Django saves every session, whether a request used it or not, the key is looked up first: to save a session
+        that has ended is an error, and a stale cookie must not cause one.
+        """
+        if settings.SESSION_SAVE_EVERY_REQUEST and self.session_key is not None:
+            self._get_session()
+        return bool(super().is_empty())
+
     def exists(self, session_key: str | None) -> bool:
         """Tell whether there is a live record under the key."""
         handle = handle_of(session_key)
@@ -104,12 +145,16 @@ class SessionStore(SessionBase):
 
     def create(self) -> None:
         """Store the session under a new key, which no other has."""
+        before = self._session_key
         while True:
             self._session_key = self._get_new_session_key()
             try:
                 self.save(must_create=True)
             except CreateError:
                 continue
+            except Exception:
+                self._session_key = before  # so that the next attempt says why it fails, and not that a key is unknown
+                raise
             self.modified = True
             return
 
@@ -124,24 +169,27 @@ class SessionStore(SessionBase):
             return
         visit, _ = self._opened(no_load=must_create)
         if self.session_key is None:  # the record was gone when it was loaded
-            self.create()
-            return
-        age = self.get_expiry_age()
-        if age <= 0:
+            self._session_key = self._get_new_session_key()
+        if self.get_expiry_age() <= 0:
             self.delete()
             return
-        if (visit.content.cookie or {}).get("lifetime") != age:
-            visit.own_cookie().set_lifetime(age)
+        self._follow_expiry(visit)
         if must_create:
             self._create(visit)
             return
         if visit.snapshot is None:
-            raise UpdateError
-        try:
-            writing.save(visit)
-            writing.finish_takeover(visit)
-        except SessionGone:
-            raise UpdateError from None
+            raise UpdateError(GONE)
+        self._write(visit)
+
+    def _follow_expiry(self, visit: Visit) -> None:
+        """Give the record the lifetime that Django has for the session."""
+        lifetime = lifetime_of(self.get_expiry_age())
+        if (visit.content.cookie or {}).get("lifetime") != lifetime:
+            visit.own_cookie().set_lifetime(lifetime)
+
+    def _write(self, visit: Visit) -> None:
+        with _unchanged_on_failure(visit):
+            _save(visit)
         self._session_key = visit.session_id
 
     def _create(self, visit: Visit) -> None:
@@ -152,10 +200,11 @@ class SessionStore(SessionBase):
         key, handle = self.session_key, handle_of(self.session_key)
         if key is None or handle is None:
             raise CreateError
-        visit.snapshot, visit.session_id = None, key
-        visit.takeover = TakeOver(None, key, handle)
-        if not writing.create_exactly(visit):
-            raise CreateError
+        with _unchanged_on_failure(visit):
+            visit.snapshot, visit.session_id = None, key
+            visit.takeover = TakeOver(None, key, handle)
+            if not writing.create_exactly(visit):
+                raise CreateError
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session with this key, or this one."""
@@ -167,8 +216,8 @@ class SessionStore(SessionBase):
         handle = handle_of(key)
         if handle is not None:
             get_manager()._services.records.end_session(handle)
-        if session_key is None and self._visit is not None:
-            self._visit.snapshot = self._visit.takeover = None
+        if session_key is None:
+            self._forget_record()
 
     def cycle_key(self) -> None:
         """Give the session a new key; what others wrote under the old one in the meantime is carried over.
@@ -179,14 +228,10 @@ class SessionStore(SessionBase):
         if visit.snapshot is None:
             self.create()
             return
-        if (visit.content.cookie or {}).get("lifetime") != (age := self.get_expiry_age()):
-            visit.own_cookie().set_lifetime(age)
-        try:
+        self._follow_expiry(visit)
+        with _unchanged_on_failure(visit):
             identity.regenerate(visit, keep_data=True)
-            writing.save(visit)
-            writing.finish_takeover(visit)
-        except SessionGone:
-            raise UpdateError from None
+            _save(visit)
         self._session_key, self.modified = visit.session_id, True
 
     async def acycle_key(self) -> None:
@@ -228,7 +273,7 @@ class SessionStore(SessionBase):
         # If a failed request rolled back what it did to the database, the record is there already: then it is this one.
         visit = Visit(get_manager()._services, "")
         visit.open().update(data)
-        visit.own_cookie().set_lifetime(self.get_expiry_age(expiry=data.get("_session_expiry")))
+        visit.own_cookie().set_lifetime(lifetime_of(self.get_expiry_age(expiry=data.get("_session_expiry"))))
         with contextlib.suppress(CreateError):
             self._create(visit)
 
@@ -244,6 +289,41 @@ class SessionStore(SessionBase):
             return None
         visit.enter(found, session_key)
         return visit
+
+
+def _save(visit: Visit) -> None:
+    """Write the session, and end the record that its new key takes over from.
+
+    What the request assigned before stays known: if another user logs in after that, it is kept.
+
+    :raises UpdateError: if the record has ended.
+    """
+    assigned = set(visit.open().assigned)
+    try:
+        writing.save(visit)
+        writing.finish_takeover(visit)
+    except SessionGone:
+        raise UpdateError(GONE) from None
+    visit.open().assigned |= assigned.intersection(visit.open())
+
+
+@contextlib.contextmanager
+def _unchanged_on_failure(visit: Visit) -> Iterator[None]:
+    """Leave the visit as it was if a write fails, so that the next attempt fails for the same reason, or succeeds."""
+    before = {name: getattr(visit, name) for name in _CHANGED_BY_WRITING}
+    try:
+        yield
+    except UpdateError:
+        raise
+    except Exception:
+        for name, value in before.items():
+            setattr(visit, name, value)
+        raise
+
+
+def lifetime_of(age: float) -> float:
+    """Return the idle timeout for the seconds that Django gives a session: browsers keep no cookie longer than that."""
+    return min(age, LONGEST_LIFETIME)
 
 
 def handle_of(session_key: str | None) -> str | None:

@@ -14,10 +14,11 @@ from django.utils.cache import patch_vary_headers
 from .._core.binding import Device
 from .._core.ids import SHORT
 from .._core.rules import Rules
-from ..errors import SessionError, SessionGone, StoreError
+from .._core.values import Values
+from ..errors import SessionGone, StoreError
 from ..session import Session
 from ..wsgi.environ import KEY, RETRY_AFTER, UNAVAILABLE
-from .engine import SessionStore, has_passed
+from .engine import GONE, SessionStore, has_passed, lifetime_of
 from .settings import get_manager
 
 
@@ -88,8 +89,12 @@ class EnvironSession(SessionBase):
         await sync_to_async(self.cycle_key)()
 
     def create(self) -> None:
-        """Give the session a new ID and no data, and write it now."""
-        self._get_session().regenerate(keep_data=False)
+        """Give the session a new ID, and write it now, with what the request has read and written.
+
+        As with Django's engines, a session that the request has not looked at starts empty.
+        """
+        keep_data = self.session.is_accessed
+        self._get_session().regenerate(keep_data=keep_data)
         self.session.save()
         self.modified = True
 
@@ -104,28 +109,33 @@ class EnvironSession(SessionBase):
         try:
             self.session.save()
         except SessionGone:
-            raise UpdateError from None
+            raise UpdateError(GONE) from None
 
     def load(self) -> dict[str, Any]:
-        """Read the session again, and return its data; unsaved changes are dropped."""
-        try:
-            self.session.reload()
-        except SessionGone:
-            return {}
-        return dict(self.session)
+        """Return the data that the store has now; what the request has changed stays as it is."""
+        self._get_session()
+        visit = self.session._visit
+        known = visit.snapshot or (None if visit.takeover is None else visit.takeover.old)
+        found = None if known is None else visit.services.records.load(known.handle, restart=False)
+        return {} if found is None else dict(Values(visit.services.codec, found.content.texts))
 
     def delete(self, session_key: str | None = None) -> None:
-        """End the session now.
-
-        :raises SessionError: for the key of another session.
-        """
-        if session_key is not None and session_key != self.session_key:
-            raise SessionError("request.session ends itself only; end another with the manager's revoke(handle)")
-        self.session.destroy()
+        """End the session with this key now, or this one."""
+        own_key = self.session_key
+        if session_key in (None, own_key):
+            if own_key is not None:
+                self.session.destroy()
+        elif (handle := self._handle_of(session_key)) is not None:
+            self.session._visit.services.records.end_session(handle)
 
     def exists(self, session_key: str | None) -> bool:
-        """Tell whether this is the key of this session, and it has a record."""
-        return session_key is not None and session_key == self.session_key
+        """Tell whether there is a live record under the key."""
+        handle = self._handle_of(session_key)
+        return handle is not None and self.session._visit.services.records.load(handle, restart=False) is not None
+
+    def _handle_of(self, session_key: str | None) -> str | None:
+        signer = self.session._visit.services.signer
+        return signer.handle(session_key) if session_key and signer.accepts(session_key) else None
 
 
 class SessionMiddleware(DjangoSessionMiddleware):
@@ -212,4 +222,6 @@ def _follow_django(session: EnvironSession) -> None:
     if age <= 0:
         session.session.destroy()
     elif visit.is_changed:
-        visit.rules = Rules(ends_emptied=True, lifetime=None if session.get_expire_at_browser_close() else age)
+        visit.rules = Rules(
+            ends_emptied=True, lifetime=None if session.get_expire_at_browser_close() else lifetime_of(age)
+        )

@@ -14,7 +14,10 @@ from django.utils.module_loading import import_string
 from .._core.cookies import LONGEST_LIFETIME, CookieOptions
 from ..errors import ConfigurationError
 from ..manager import SessionManager
-from ..settings import DEFAULTS, unknown_option
+from ..settings import DEFAULTS, USER_KEYS, unknown_option
+
+_USER_KEYS = ("_auth_user_id", *(key for key in USER_KEYS if key != "_auth_user_id"))
+"""Django's own key first, so that an app may keep an unrelated ``user_id`` next to it."""
 
 _SETTINGS = ("WSGISESSION", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "SESSION_COOKIE_AGE")
 
@@ -82,7 +85,7 @@ def manager_options() -> dict[str, Any]:
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     secrets = [hashlib.sha256(str(key).encode()).hexdigest() for key in keys]
     cookie = {"name": settings.SESSION_COOKIE_NAME, "cookie": _cookie()} if given.get("device_binding") else {}
-    return {"secret": secrets, "absolute_timeout": None, **cookie, **given}
+    return {"secret": secrets, "absolute_timeout": None, "user_key": _USER_KEYS, **cookie, **given}
 
 
 def _cookie() -> CookieOptions:
