@@ -96,7 +96,7 @@ class CrashingClient:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.inner, name)
-        if name not in ("execute", "evaluate", "execute_many"):
+        if name not in ("execute", "evaluate", "execute_many", "evaluate_many"):
             return found
         return lambda *args, **options: self.crash.passes(lambda: found(*args, **options))
 

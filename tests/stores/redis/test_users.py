@@ -210,7 +210,7 @@ class Meddler:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
-        if name not in ("execute", "evaluate", "execute_many"):
+        if name not in ("execute", "evaluate", "execute_many", "evaluate_many"):
             return found
 
         def call(*args: Any, **options: Any) -> Any:
@@ -238,6 +238,7 @@ PLACES = ["one server", "cluster", "express", "express in a cluster"]
 def managers(request, redis_url, redis_cluster, prefix) -> Iterator[Callable[..., SessionManager]]:
     """Makes managers of different processes on one store."""
     url = with_options(redis_cluster.url, prefix=prefix) if "cluster" in request.param else redis_url
+    url = with_options(url, timeout="20")  # on a busy machine, too
     format_ = "express" if "express" in request.param else "native"
     made = []
 
