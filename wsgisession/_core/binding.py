@@ -61,7 +61,7 @@ class DevicePolicy(Protocol):
         """Return the headers that make the browser drop the second cookie."""
 
     def headers_to_prove_again(self, environ: Environ) -> tuple[tuple[str, str], ...]:
-        """Return the headers that make the browser prove its key on the way back to the same page.
+        """Return the headers that make the browser prove its key and return to the same page.
 
         Empty if that cannot work, or was tried a moment ago.
         """

@@ -120,7 +120,7 @@ def merged_fields(base: Content, mine: Content, theirs: Content, texts: Texts) -
 def containers_in(value: dict[Any, Any] | list[Any], most: int = sys.maxsize) -> list[Any]:
     """Return every dict and list inside one, itself included. Not recursive, so any depth works.
 
-    :param most: how many there can be at most; when so many are found, the rest is not looked through.
+    :param most: how many there can be at most; when that many are found, the search ends.
     """
     found = [value]
     for one in found:  # it grows while it is walked

@@ -136,12 +136,12 @@ class IDSigner:
         return self._signer.sign(session_id).decode()
 
     def has_shape(self, value: str) -> bool:
-        """Tell whether the whole value looks like one of ours; asked before the signature is (ASVS 5.0 2.2.1)."""
+        """Tell whether the whole value has the shape of our values; checked before the signature (ASVS 5.0 2.2.1)."""
         return self._value.fullmatch(value) is not None
 
     def unsign(self, value: str) -> str | None:
         """Return the ID of a cookie value, or None if it has not our shape or no secret made its signature."""
-        # What Signer.unsign does, without the parts that a value of the right shape does not need.
+        # The same as Signer.unsign, without the parts that a value of the right shape does not need.
         if self._value.fullmatch(value) is None:
             return None
         session_id, _, signature = value.rpartition(".")

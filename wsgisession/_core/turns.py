@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..stores.base import PerProcess
 
-_LONGEST_WAIT = 2.0  # seconds; then the writer goes on without a turn, and nothing is lost
+_LONGEST_WAIT = 2.0  # seconds; then the writer continues without a turn, and nothing is lost
 _PAUSE = 0.004  # seconds
 
 
@@ -22,7 +22,7 @@ class _Waiting:
 
 
 class _Table:
-    """The sessions of this process that several writers want now."""
+    """The sessions of this process that several writers are writing now."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

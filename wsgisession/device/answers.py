@@ -31,9 +31,9 @@ def may_help(devices: Devices, environ: Environ) -> bool:
 
 
 def answer_for(devices: Devices, field: Field, environ: Environ) -> Answer | None:
-    """Return the response to a request without a proof, or None to go on as anonymous."""
+    """Return the response to a request without a proof, or None to continue as anonymous."""
     if field["id"] in protocol.read_skipped(environ.get(protocol.SKIPPED)):
-        return unavailable()  # to go on would cost the user the login, and the browser can still sign later
+        return unavailable()  # continuing would cost the user the login, and the browser can still sign later
     if _comes_from_elsewhere(environ):
         stale = devices.headers_for_logout(environ)
         return _answer("200 OK", [("Content-Type", "text/html; charset=utf-8"), *stale], _RELOAD)

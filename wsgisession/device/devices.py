@@ -87,10 +87,10 @@ class Devices:
         return (self.expire_cookie(),) if self.has_cookie(environ.get("HTTP_COOKIE", "")) else ()
 
     def headers_to_prove_again(self, environ: Environ) -> Headers:
-        """Return the headers that make the browser prove its key on the way back to the same page.
+        """Return the headers that make the browser prove its key and return to the same page.
 
         They drop the second cookie. Empty if there is none, or if that was tried a moment ago and led nowhere: a cookie
-        of this name that somebody else set, with another domain or path, cannot be dropped.
+        of this name that another site set, with another domain or path, cannot be dropped.
         """
         header = environ.get("HTTP_COOKIE", "")
         if not self.has_cookie(header) or self._values(header, self._retry_name):
@@ -140,7 +140,7 @@ class Devices:
         return {**field, "n": field["n"] + 1, "proven_at": max(self.clock(), field["proven_at"])}
 
     def instructions(self, field: Field, environ: Environ) -> bytes:
-        """Return the JSON that tells the browser what the session covers."""
+        """Return the JSON that describes the session to the browser."""
         options = self.options
         return protocol.instructions(
             field["id"],
@@ -203,7 +203,7 @@ class Devices:
         return bool(self._values(cookie_header))
 
     def has_fresh_cookie(self, cookie_header: str) -> bool:
-        """Tell whether the request carries a second cookie of ours, of whatever device, that has not expired."""
+        """Tell whether the request carries one of our second cookies, of any device, that has not expired."""
         found = map(self.signer.read_cookie, self._values(cookie_header))
         return any(cookie is not None and self._is_fresh(cookie.issued_at, self.clock()) for cookie in found)
 
@@ -213,7 +213,7 @@ class Devices:
         return any(cookie is not None and cookie.device_id != device_id for cookie in found)
 
     def _values(self, cookie_header: str, name: str = "") -> Sequence[str]:
-        """Return the values of the second cookie: one, except if somebody planted others."""
+        """Return the values of the second cookie: one, unless others were planted."""
         mark = f"{name}=" if name else self._mark
         at = cookie_header.find(mark)
         if at < 0 or len(cookie_header) > LONGEST_HEADER:

@@ -1,4 +1,4 @@
-"""The two endpoints that a browser asks by itself: one registers a key, the other one proves it.
+"""The two endpoints that a browser calls on its own: one registers a key, the other one proves it.
 
 They are answered before the app. For the browser any 4xx of the refresh endpoint but "sign this" ends its session for
 good, so the only answers there are: done, sign this, try later (5xx), and an explicit end.
@@ -191,7 +191,7 @@ class Endpoints:
         return (one for one in found if one is not None)
 
     def _stored(self, found: Snapshot, field: Field) -> bool:
-        """Write the field over exactly the version that was read. It is not activity: the idle timeout goes on."""
+        """Write the field over exactly the version that was read. It is not activity: the idle timeout continues."""
         content = msgspec.structs.replace(found.content, device=field)
         return self._records.amend(found, content) is not None
 

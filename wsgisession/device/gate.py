@@ -34,7 +34,7 @@ class Gate:
         )
 
     def at_endpoint(self, environ: Environ) -> Answer | None:
-        """Return the response if the request is for one of the endpoints, or None to go on."""
+        """Return the response if the request is for one of the endpoints, or None to continue."""
         return self._endpoints.answer(environ)
 
     def may_help(self, environ: Environ) -> bool:
@@ -42,7 +42,7 @@ class Gate:
         return answers.may_help(self._devices, environ)
 
     def help(self, environ: Environ, unproven: Unproven | None) -> Answer | None:
-        """Return the response that lets the browser of an unproven request prove its key, or None to go on."""
+        """Return the response that lets the browser of an unproven request prove its key, or None to continue."""
         return None if unproven is None else answers.answer_for(self._devices, unproven.field, environ)
 
     def help_visit(self, environ: Environ, visit: Visit) -> Answer | None:

@@ -221,7 +221,7 @@ def _check_site(options: DeviceBinding, cookie: CookieOptions) -> None:
 def _check_initiators(options: DeviceBinding, cookie: CookieOptions) -> None:
     """Refuse initiators on other sites where the refresh would arrive without the session cookie.
 
-    Which hosts belong to one site only the browser knows. What is below the cookie's domain certainly does.
+    Only the browser knows which hosts belong to one site. Hosts below the cookie's domain certainly do.
     """
     if cookie.same_site == "None":
         return

@@ -117,7 +117,7 @@ def instructions(
     exclude: Sequence[str] = (),
     initiators: Sequence[str] = (),
 ) -> bytes:
-    """Return the JSON that tells the browser what the session covers and which cookie proves it.
+    """Return the JSON that describes the session, and the cookie that proves it, to the browser.
 
     :param attributes: the cookie's, exactly as Set-Cookie has them: where they differ the browser considers the cookie
         missing, and refreshes before every request.
@@ -196,7 +196,7 @@ def verify_registration(proof: Proof) -> JWK:
 def verify_refresh(proof: Proof, jwk: JWK, *, algorithm: str) -> None:
     """Check that the session's key signed the proof.
 
-    :raises InvalidProof: where it did not, or the proof brings a key of its own.
+    :raises InvalidProof: where it did not, or the proof brings its own key.
     """
     if proof.jwk is not None:
         raise InvalidProof("the refresh carries a jwk")

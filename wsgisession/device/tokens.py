@@ -47,7 +47,7 @@ class DeviceCookie(NamedTuple):
 
 
 class DeviceSigner:
-    """Signs challenges and second cookies under the manager's secrets, each with a key of its own.
+    """Signs challenges and second cookies under the manager's secrets, each with its own key.
 
     All of it is made of ``A-Z a-z 0-9 _ - .``, which no header needs to quote or escape.
 

@@ -1,8 +1,8 @@
 """Django's session engine on this library's stores, and its session middleware for an app in `SessionMiddleware`.
 
 ``SESSION_ENGINE = "wsgisession.django"`` with ``WSGISESSION = {"store": "redis://..."}``: the options of
-`SessionManager` may stand in there that Django has no setting for. Django writes the cookie, and its value is the bare
-session key; the store holds only its digest, so that whoever reads the store cannot use what is in there.
+`SessionManager` may be in there that Django has no setting for. Django writes the cookie, and its value is the bare
+session key; the store holds only its digest, so a copy of the store cannot be used to log in.
 
 ``"wsgisession.django.Sessions"`` in ``INSTALLED_APPS`` lets ``manage.py check`` look at the settings; without it they
 are looked at when the first request comes.

@@ -17,7 +17,7 @@ _OLD_KEY = re.compile("[a-z0-9]{32}")
 
 
 def old_session(session_key: str | None) -> OldSession | None:
-    """Return where the session with this key was kept, or None where none is carried over or it is no old key."""
+    """Return where the session with this key was kept, or None if nothing is carried over or it is not an old key."""
     if session_key is None or not _OLD_KEY.fullmatch(session_key):
         return None
     origin = origin_of_old_sessions()
@@ -34,8 +34,8 @@ class OldSession:
     def hand_over(self, take: Callable[[dict[str, Any]], object]) -> None:
         """Delete the row and give its data to ``take``: both or neither, and only once.
 
-        Who deletes the row has it: of two requests the second waits for the first, and finds no row. So a session
-        that was logged out since it was read is not brought back.
+        The request that deletes the row has it: of two requests the second waits for the first, and finds no row. So a
+        session that was logged out since it was read is not brought back.
         """
         store = self._engine(self.key)
         store.serializer = JSONSerializer  # whatever the settings say: nothing is unpickled

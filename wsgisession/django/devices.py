@@ -15,7 +15,7 @@ from .settings import get_manager
 
 
 def answer_to(request: HttpRequest) -> HttpResponse | None:
-    """Return the response of an endpoint, or the one that lets a browser prove its key; None to go on.
+    """Return the response of an endpoint, or the one that lets a browser prove its key; None to continue.
 
     The session is on the request already.
     """

@@ -89,7 +89,7 @@ class SessionStore(SessionBase):
         return visit
 
     def _forget_record(self) -> None:
-        """Go on without a record, with the data as they are."""
+        """Continue without a record, with the data as it is."""
         if self._visit is not None:
             self._visit.snapshot = self._visit.takeover = None
 
@@ -195,7 +195,7 @@ class SessionStore(SessionBase):
     def _create(self, visit: Visit) -> None:
         """Store the session under its key.
 
-        :raises CreateError: if the key is taken, or has not the shape of one of ours.
+        :raises CreateError: if the key is taken, or does not have the right shape.
         """
         key, handle = self.session_key, handle_of(self.session_key)
         if key is None or handle is None:
@@ -294,7 +294,7 @@ class SessionStore(SessionBase):
 def _save(visit: Visit) -> None:
     """Write the session, and end the record that its new key takes over from.
 
-    What the request assigned before stays known: if another user logs in after that, it is kept.
+    The keys that the request assigned before stay known: if another user logs in after that, it is kept.
 
     :raises UpdateError: if the record has ended.
     """
@@ -327,7 +327,7 @@ def lifetime_of(age: float) -> float:
 
 
 def handle_of(session_key: str | None) -> str | None:
-    """Return the handle for a key that has the shape of one of ours, else None: nothing else reaches the store."""
+    """Return the handle for a key of the right shape, else None: nothing else reaches the store."""
     signer = get_manager()._services.signer
     return signer.handle(session_key) if session_key and signer.accepts(session_key) else None
 

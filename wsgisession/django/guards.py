@@ -19,7 +19,7 @@ View = Callable[..., Any]
 
 
 def require_device_proof(*, max_age: float | None = None) -> Callable[[View], View]:
-    """Let in users whose session is bound to a device that proved its key lately. For sync and async views.
+    """Let only users through whose session is bound to a device that proved its key lately. For sync and async views.
 
     A browser is sent back to the same page, and proves its key on the way. If it cannot, or the request is not one that
     can be repeated, the answer is 401. A session that is not bound gets 403, and a visitor who is not logged in 401.

@@ -175,7 +175,7 @@ class SessionMiddleware(DjangoSessionMiddleware):
             return None
         session = getattr(request, "session", None)
         if hasattr(request, "session"):
-            del request.session  # so that Django touches neither the store nor the cookie any more
+            del request.session  # so that Django no longer touches the store or the cookie
         return _unavailable(session, exception)
 
 

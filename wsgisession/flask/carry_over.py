@@ -1,4 +1,4 @@
-"""`CarryOver`: a session that another library kept goes on as one of ours, where its cookie still stands for it."""
+"""`CarryOver`: a session of another library continues as one of our sessions, while its cookie is valid."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .._core.values import Values
 from ..errors import ConfigurationError, SerializationError, StoreError
 
 Reader = Callable[[str], Any]
-"""Takes the cookie's value, and returns the data that it stands for, or None. Reads nothing that can run code."""
+"""Receives the cookie's value, and returns the data of its session, or None. Reads nothing that can run code."""
 
 _ID_OF_FLASK_SESSION = re.compile(r"[A-Za-z0-9_-]{16,256}")
 
 
 class CarryOver:
-    """Starts the session of a visitor who has none of ours with the data of the library of before.
+    """Starts a visitor's session with the data of the previous library.
 
     :param read: what the cookies of before stand for.
     :param name: the name that they have, and ours too.
@@ -41,9 +41,9 @@ class CarryOver:
         self._has_warned = False
 
     def data_for(self, cookie_header: str, services: Services) -> dict[str, Any]:
-        """Return what was kept for a visitor who has no session of ours, or an empty dict.
+        """Return the old data of a visitor who has none of our sessions, or an empty dict.
 
-        A cookie of ours, also one whose session has ended, rules the old ones out.
+        One of our cookies, even if its session has ended, rules the old ones out.
         """
         if self._until is not None and services.clock() >= self._until:
             return {}
@@ -96,7 +96,7 @@ class FlaskSessionRedis:
         self._has_warned = False
 
     def __call__(self, value: str) -> Any:
-        """Return what the cookie's value stands for.
+        """Return the data of the session with this cookie value.
 
         :raises StoreError: if that Redis cannot be read.
         """

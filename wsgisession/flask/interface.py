@@ -126,7 +126,7 @@ class _Interface(SessionInterface):
             return
         visit = session._visit
         visit.rules = _rules(app, session)
-        is_over = _reports_failure(session, response) or visit.sealed  # a device was answered in place of the app
+        is_over = _reports_failure(session, response) or visit.sealed  # a device was answered instead of the app
         if session._outer is not None:
             if session.accessed:
                 response.vary.add("Cookie")

@@ -80,7 +80,7 @@ def is_of_flask_session(interface: SessionInterface) -> bool:
 
 
 def report_on(interface: SessionInterface) -> str:
-    """Return a sentence on an interface that has the place of ours."""
+    """Return a sentence about another interface that replaced ours."""
     if is_of_flask_session(interface):
         return BOTH
     return (

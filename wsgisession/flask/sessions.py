@@ -68,7 +68,7 @@ session: FlaskSession = cast(FlaskSession, _flask_session)
 
 
 def current() -> Any:
-    """Return the session that ``flask.session`` stands for."""
+    """Return the session behind ``flask.session``."""
     return _flask_session._get_current_object()  # type: ignore[attr-defined]
 
 

@@ -65,7 +65,7 @@ _NAMED = re.compile(rf"(?:\bthe cookie(?:'s)? )?\b({'|'.join(_NAMES)})(?= must| 
 
 
 class App(Protocol):
-    """What is asked of a Flask app. A subclass may have these as attributes of its own, besides the configuration."""
+    """The attributes of a Flask app that are read. A subclass may have its own, in addition to the configuration."""
 
     config: Any
     secret_key: Any

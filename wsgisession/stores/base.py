@@ -32,8 +32,8 @@ class Record(msgspec.Struct, frozen=True):
     :param version: the token of this state, chosen by the store; `Store.replace` succeeds only against it.
     :param expires_at: when the record expires unless it is restarted, in seconds since the epoch.
     :param order: the position of this login among the user's logins, by the store's own clock and never a worker's:
-        the time in microseconds since the epoch, or one more than the user's latest. Nobody's record, and one that was
-        written by something that keeps no order, has 0.
+        the time in microseconds since the epoch, or one more than the user's latest. A record without a user, and one
+        that was written by something that keeps no order, has 0.
     """
 
     data: bytes

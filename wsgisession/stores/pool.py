@@ -7,7 +7,7 @@ A store gives the pool a `Driver`, which knows how to open and close its connect
     pool().run(lambda connection, deadline: connection.ask(b"...", deadline), monotonic() + 2.0)
 
 `Pool.run` takes a connection, calls the function, and gives the connection back. If the connection turns out to be
-dead or to lead to a server that is no longer the primary, it goes on with a fresh one within the same deadline, where
+dead or to lead to a server that is no longer the primary, it continues with a fresh one within the same deadline, where
 that is safe. `Pool.lend` lends a connection for several steps, without a second try.
 
 The last connection given back is the first one taken, so that a pool shrinks after a burst: what was not used for
@@ -42,7 +42,7 @@ class Fault(enum.Enum):
 
     NONE = "the server has answered, and the connection is in order"
     LOST = "the connection is lost: nobody knows whether the server has done what it was asked to"
-    MISPLACED = "the server has done nothing, because it is not the primary any more"
+    MISPLACED = "the server has done nothing, because it is no longer the primary"
 
 
 class Driver(Protocol[C]):

@@ -13,7 +13,7 @@ from .environ import Environ
 ProofCheck = Callable[[Session, Environ], Refusal | None]
 
 SHORTEST = 10.0
-"""The smallest ``max_age`` of a proof in seconds: it has to survive the way back to the page."""
+"""The smallest ``max_age`` of a proof in seconds: it has to last until the page is loaded again."""
 
 UNBOUND = "This page needs a session that is bound to your device. Log in again with a browser that supports this."
 OLD = "Your device has to prove itself again. Load this page in the browser that you logged in with."

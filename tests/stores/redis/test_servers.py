@@ -28,7 +28,7 @@ from wsgisession.stores.redis.store import RedisStore
         ("rediss://h?ssl_cert_reqs=bogus", "cannot be used"),
         ("redis://h?timeout=0", "give a positive number"),
         ("redis://h?max_connections=0", "give a whole number of at least 1"),
-        ("redis://h/sessions", "is no number of a database"),
+        ("redis://h/sessions", "is not the number of a database"),
         ("redis://h:port", "cannot be used"),
         ("redis://a,b", "several servers"),
         ("unix://run/redis.sock", "absolute path"),
@@ -37,7 +37,7 @@ from wsgisession.stores.redis.store import RedisStore
         ("redis+cluster://a/3", "no database but 0"),
         ("redis+sentinel://a,b", "the name of the service is missing"),
         ("redis+sentinel:///mymaster", "the name of a server is missing"),
-        ("redis+sentinel://a/mymaster/x", "is no number of a database"),
+        ("redis+sentinel://a/mymaster/x", "is not the number of a database"),
         ("redis+sentinel://a/mymaster?ssl=maybe", "give true or false"),
     ],
 )

@@ -1,6 +1,6 @@
 """Why PostgreSQL failed, and what to do about it: `what_failed`.
 
-libpq gives no SQLSTATE for a refused connection, so those are told apart by the text, which is English unless the
+libpq gives no SQLSTATE for a refused connection, so these are distinguished by the text, which is English unless the
 server's ``lc_messages`` says otherwise. Whatever is not recognized still ends with the driver's own words.
 """
 

@@ -15,8 +15,8 @@ _SERVER = b"""
         getdatabaseencoding()::text, (current_setting('transaction_read_only') = 'on')::int::float8
 """
 
-# Each of our columns that exists, its type, and whether an index begins with it. That on the user must go on with the
-# order of logins, if the table has one.
+# Each of our columns that exists, its type, and whether an index begins with it. The one on the user must continue
+# with the order of logins, if the table has one.
 _COLUMNS = b"""
     SELECT attname::text, (EXISTS (
         SELECT FROM pg_index

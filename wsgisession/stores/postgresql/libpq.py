@@ -54,7 +54,7 @@ _UNREADABLE = (
 class Connection:
     """A libpq connection. After a failure in the middle of a statement, it is no longer usable.
 
-    :param prepares: whether statements are prepared at their first use. A pooler that loses them is noticed, and from
+    :param prepares: whether statements are prepared at their first use. A pooler that loses them is detected, and from
         then on the statement is sent whole.
     :raises psycopg.OperationalError: if the server cannot be reached or refuses.
     :raises TimeoutError: if the deadline (of `time.monotonic`) has passed.

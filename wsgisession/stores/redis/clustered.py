@@ -4,8 +4,8 @@ A new record's handle comes into the set after the record, before anyone gets it
 is deleted. So a walk over a set until it is empty has met every session, and what a set contains without a
 record has ended, and leaves it. A crash in between leaves a record whose ID nobody knows.
 
-A record that goes over to another user comes into that user's set before and after, with another score: what somebody
-read in the meantime, and takes out, is only the first one.
+A record that goes over to another user comes into that user's set before and after, with another score: what
+another request read in the meantime, and takes out, is only the first one.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _eviction(info: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("problem" if limit and policy != _SOONEST else "warning", fact, cure)
     if evicted:
         fact = f"the server has dropped {evicted} keys since it started, because its memory was full"
-        yield Finding("problem", fact, "raise its maxmemory, or give sessions a server of their own")
+        yield Finding("problem", fact, "raise its maxmemory, or give the sessions their own server")
     if limit and used >= _NEARLY_FULL * limit:
         fact = f"the server uses {100 * used / limit:.0f} % of its maxmemory"
         yield Finding("problem", fact, "raise it, before logins are refused or sessions dropped")

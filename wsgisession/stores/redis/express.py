@@ -2,7 +2,7 @@
 
 A session is one string of JSON under ``{prefix}{ID}``, and its time to live is the key's: the server's clock counts,
 where `RedisStore` has the caller's. A record's version is its text: `replace` compares it, so that any writer's change
-is noticed. Each user has a sorted set of IDs, as with `RedisStore`, whose scores are the order in which the IDs came
+is detected. Each user has a sorted set of IDs, as with `RedisStore`, whose scores are the order in which the IDs came
 into it. A session that Express wrote comes into it when it is written or restarted here; `delete_user` finds the others
 by looking at every session.
 """

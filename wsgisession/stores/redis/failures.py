@@ -20,7 +20,7 @@ _REFUSES_WRITES = ("OOM", "READONLY", "MISCONF", "NOREPLICAS")
 
 # Texts that an error contains, and their meanings. The first that matches counts.
 _CAUSES = (
-    ("OOM", "is out of memory: raise its maxmemory, or give sessions a server of their own"),
+    ("OOM", "is out of memory: raise its maxmemory, or give the sessions their own server"),
     ("READONLY", "is a read-only replica: name the master in the store's URL, or its Sentinels"),
     ("MISCONF", "cannot save its data to disk, and refuses to write until it can: look at the server's disk and log"),
     ("NOREPLICAS", "has too few replicas, and refuses to write: bring them back, or lower its min-replicas-to-write"),

@@ -6,12 +6,12 @@
 8 letters   its version, random, so that a later record under the same handle has another
 digits;     its ttl in milliseconds, without leading zeros, which the previous version's PEXPIRE would refuse
 digits;     the length of the user's name in bytes; nothing without a user
-13 letters  with a user: the order of the login in hexadecimal; in place of the first digit, which is 0 to 15, is one
+13 letters  with a user: the order of the login in hexadecimal; instead of the first digit, which is 0 to 15, is one
             of the 16 characters from the space to the slash
 the user    of that length
 =========== ============================================================================================
 
-The previous version wrote a time as 13 digits where the order is now, which is how the two are told apart. Such a
+The previous version wrote a time as 13 digits where the order is now, which distinguishes the two. Such a
 record has the order 0, and each version reads the records of the other one.
 
 A user's sessions are in a sorted set of handles, whose scores are the orders. What has no order has a time in

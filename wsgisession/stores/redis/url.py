@@ -104,7 +104,7 @@ def _database(url: StoreURL) -> int:
     if url.scheme == "unix" or not path:
         return 0
     if not path.isdecimal():
-        raise ValueError(f"{path!r} is no number of a database")
+        raise ValueError(f"{path!r} is not the number of a database")
     return int(path)
 
 

@@ -19,7 +19,7 @@ def of_place(path: str) -> Iterator[Finding]:
     """Look at the folder, without making the file."""
     folder = os.path.dirname(os.path.realpath(path))
     if not os.access(folder, os.W_OK | os.X_OK):
-        cure = "let this user write to it, for SQLite keeps two more files beside its own"
+        cure = "let this user write to it, because SQLite keeps two more files next to it"
         yield Finding("problem", f"this user may not write to the folder {folder}", cure)
     mounts = ""
     with suppress(OSError):
