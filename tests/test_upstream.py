@@ -76,6 +76,20 @@ def test_what_django_recorded_is_read(tmp_path: Path) -> None:
     assert running._of_json(written) == Result(4, 1, frozenset({"m.one"}))
 
 
+def test_the_stock_sessions_are_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(suite: object, store: str, url: str) -> Result:
+        ran.append(store)
+        return Result(5, 1, frozenset({f"run {len(ran)}"}))
+
+    monkeypatch.setattr(running, "KEPT", tmp_path)
+    monkeypatch.setattr(running, "run", run)
+    found = [running.stock_result(SUITES["flask"], fresh=fresh) for fresh in (False, False, True, False)]
+    assert ran == [STOCK, STOCK]
+    assert [next(iter(one.failed)) for one in found] == ["run 1", "run 1", "run 2", "run 2"]
+
+
 @pytest.mark.parametrize("key", SUITES)
 def test_everything_a_suite_needs_is_pinned(key: str) -> None:
     lines = (HERE / "requirements" / f"{SUITES[key].requirements}.txt").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""``python -m tests.upstream [SUITE ...] [--store KIND] [--stock-only]``."""
+"""``python -m tests.upstream [SUITE ...] [--store KIND] [--stock-only] [--fresh]``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from tests import servers
 from tests.upstream.expected import expected_failures
-from tests.upstream.running import run
+from tests.upstream.running import run, stock_result
 from tests.upstream.suites import STOCK, SUITES, Suite
 from tests.upstream.table import Run, surprises, table
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         stores = Stores(stack)
         for key in chosen.suites or SUITES:
             for store in _kinds(SUITES[key], chosen):
-                runs.append(_one(key, store, stores))
+                runs.append(_one(key, store, stores, fresh=chosen.fresh))
     wrong = [each for each in runs if surprises(each)]
     print("", table(runs), "", *_explained(runs), sep="\n")
     print(f"{len(wrong)} of {len(runs)} runs did not behave as expected." if wrong else "All behaved as expected.")
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.upstream", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"one of {', '.join(SUITES)}; all by default")
     parser.add_argument("--store", action="append", help="run on this kind of store only (sqlite, redis, postgresql)")
+    parser.add_argument("--fresh", action="store_true", help="run the framework's own sessions again, too")
     parser.add_argument("--stock-only", action="store_true", help="run on the framework's own sessions only")
     return parser
 
@@ -74,11 +75,11 @@ def _kinds(suite: Suite, chosen: argparse.Namespace) -> Iterator[str]:
         yield from (store for store in suite.stores if chosen.store is None or store in chosen.store)
 
 
-def _one(key: str, store: str, stores: Stores) -> Run:
+def _one(key: str, store: str, stores: Stores, *, fresh: bool) -> Run:
     suite, started = SUITES[key], time.monotonic()
     url = "" if store == STOCK else stores.url(store)
     database = url if key == "allauth" and store == "postgresql" else ""
-    result = run(suite, store, url, database=database)
+    result = stock_result(suite, fresh=fresh) if store == STOCK else run(suite, store, url, database=database)
     done = Run(key, suite, store, result)
     seconds = time.monotonic() - started
     print(f"{key} on {store}: {result.passed} passed, {len(result.failed)} failed, {seconds:.0f} s", flush=True)

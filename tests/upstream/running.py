@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.upstream.environments import KEPT, our_path, python_for, source_of
-from tests.upstream.suites import INSIDE, STOCK, Suite
+from tests.upstream.suites import HERE, INSIDE, STOCK, Suite
 
 LONGEST = 1800
 """Seconds after which a suite is taken to hang."""
@@ -53,10 +55,13 @@ def run(suite: Suite, store: str, url: str, *, database: str = "") -> Result:
         if suite.settings[0]:
             environment["DJANGO_SETTINGS_MODULE"] = suite.settings[store != STOCK]
         command = [str(python_for(suite)), *_arguments(suite, store, cwd, written)]
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=LONGEST, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, timeout=LONGEST, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"{suite.title} on {store} did not end within {LONGEST} s") from None
         _keep_log(suite, store, done.stdout)
         if not written.exists():
             raise SystemExit(f"{suite.title} on {store} did not run:\n{done.stdout[-4000:]}")
@@ -76,6 +81,20 @@ def _arguments(suite: Suite, store: str, cwd: Path, written: Path) -> list[str]:
     if suite.settings[0] and suite.is_pytest:
         arguments.append(f"--ds={suite.settings[store != STOCK]}")
     return arguments if store == STOCK else [*arguments, *suite.ours]
+
+
+def stock_result(suite: Suite, *, fresh: bool) -> Result:
+    """Return what the framework's own sessions do: nothing of ours changes that, so it is run once.
+
+    :param fresh: run it again anyway.
+    """
+    requirements = (HERE / "requirements" / f"{suite.requirements}.txt").read_text()
+    kept = KEPT / "stock" / hashlib.sha256(f"{suite!r}{requirements}{sys.version}".encode()).hexdigest()
+    if fresh or not kept.exists():
+        result = run(suite, STOCK, "")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asdict(result) | {"failed": sorted(result.failed)}))
+    return _of_json(kept)
 
 
 def _of_junit(written: Path) -> Result:
