@@ -16,6 +16,7 @@ MODULES = [
     "wsgisession",
     "wsgisession.flask",
     "wsgisession.django",
+    "wsgisession.pyramid",
     "wsgisession.guards",
     "wsgisession.logs",
     "wsgisession.metrics",

@@ -30,7 +30,7 @@ PLAN = """
     cli.doctor
     cli.index cli.copying cli.progress cli.secret cli.tables
     __init__
-    moving cookies express_cookies flask django wsgi guards metrics tracing logs observed
+    moving cookies express_cookies flask django pyramid wsgi guards metrics tracing logs observed
     flask.interface flask.guards wsgi.middleware wsgi.guards observing.metrics observing.tracing observing.logs
     django.checks
     django.middleware
@@ -101,6 +101,8 @@ OWNERS = {
     "bson": "stores.mongodb",
     "flask": "flask",
     "django": "django",
+    "pyramid": "pyramid",
+    "zope": "pyramid",
     "cryptography": ("_core.encryption", "device.protocol"),
     "click": "cli",
     "prometheus_client": "observing.metrics",

@@ -129,9 +129,17 @@ class EnvironSession(SessionBase):
             self.session._visit.services.records.end_session(handle)
 
     def exists(self, session_key: str | None) -> bool:
-        """Tell whether there is a live record under the key."""
-        handle = self._handle_of(session_key)
-        return handle is not None and self.session._visit.services.records.load(handle, restart=False) is not None
+        """Tell whether there is a live record under the key, or will be when the response is sent."""
+        handle, visit = self._handle_of(session_key), self.session._visit
+        if handle is None:
+            return False
+        takeover = visit.takeover
+        if takeover is not None and visit.has_new_id:
+            if handle == takeover.handle:
+                return True
+            if takeover.old is not None and handle == takeover.old.handle:
+                return False
+        return visit.services.records.load(handle, restart=False) is not None
 
     def _handle_of(self, session_key: str | None) -> str | None:
         signer = self.session._visit.services.signer
