@@ -35,7 +35,7 @@ _CAUSES = (
         "the server",
     ),
     (
-        "NOPERM|(?i:no permissions)|ACL failure",
+        "NOPERM|(?i:no permissions)|ACL failure|The user executing the script can",
         "forbids a command or a key to the store's user: extend the user's ACL, as docs/stores.md shows",
     ),
     ("unknown command", "does not know a command: run Redis 6.2 or later, or Valkey"),
