@@ -5,9 +5,10 @@ Only the deliberate differences may be seen, each where it belongs:
 1. `regenerate` keeps the data by default: here it is asked not to;
 2. an untouched session costs nothing: its lifetime is not restarted;
 3. a change of the cookie's settings alone is stored and sent;
-4. a destroyed session, and a cookie that does not verify, are expired in the browser;
+4. a destroyed session is expired in the browser;
 5. what is stored is sent: Express stores sessions whose cookie it cannot, or does not, send;
-6. Max-Age is sent in addition to Expires.
+6. Max-Age is sent in addition to Expires;
+7. a cookie that does not verify, or has no record, is left alone by saveUninitialized.
 
 A longer run: WSGISESSION_TEST_EXPRESS_STEPS=2000.
 """
@@ -33,7 +34,7 @@ OPTIONS = list(itertools.product([False, True], [False, True], [False, True], ["
 LIFETIMES = [None, 60_000]
 SHORT = 30  # seconds: what is left before each request, to see who restarts it
 FORGED = "s%3Anothing-of-ours.c2lnbmF0dXJl"
-DELIBERATE = {"untouched": 2, "cookie alone": 3, "expired": 4, "stored and sent": 5}
+DELIBERATE = {"untouched": 2, "cookie alone": 3, "expired": 4, "stored and sent": 5, "left alone": 7}
 
 
 class Side:
@@ -65,13 +66,14 @@ class Side:
 class Pair:
     """Both apps, and the differences that were seen."""
 
-    def __init__(self, theirs: Side, ours: Side, *, unset: str) -> None:
-        self.theirs, self.ours, self.unset = theirs, ours, unset
+    def __init__(self, theirs: Side, ours: Side, *, unset: str, uninitialized: bool) -> None:
+        self.theirs, self.ours, self.unset, self.uninitialized = theirs, ours, unset, uninitialized
         self.seen: Counter[str] = Counter()
 
     def visit(self, steps: list[Any]) -> list[str]:
         """Send the same request to both, and return what differs without being deliberate."""
         known = self.theirs.record(self.theirs.id) is not None and self.theirs.browser.cookie not in (None, FORGED)
+        came_unknown = self.ours.browser.cookie is not None and not known
         self.theirs.shorten()
         self.ours.shorten()
         answers = [side.app.visit(side.browser, *steps) for side in (self.theirs, self.ours)]
@@ -89,10 +91,12 @@ class Pair:
         for side in (self.theirs, self.ours):
             if not steps and side.record(side.id) is None:
                 side.id = None  # of a session that nobody will hear of
-        if "stored and sent" in found:  # from here on their ways part: begin anew
+        if self.uninitialized and came_unknown and answers[0].set_cookie and not answers[1].set_cookie:
+            found = ["left alone"]
+        if "stored and sent" in found or "left alone" in found:  # from here on their ways part: begin anew
             for side in (self.theirs, self.ours):
                 side.clear()
-                side.browser.cookie = None
+                side.browser.cookie = side.id = None
         return [difference for difference in found if not self._is_deliberate(difference)]
 
     def _untouched(self, theirs: Answer, ours: Answer) -> Answer:
@@ -224,7 +228,12 @@ def pair_of(node, redis_url) -> Iterator[Any]:
             touch_after=0,
         )
         made.extend((express, ours))
-        return Pair(Side(express, client, f"{prefix}theirs:"), Side(ours, client, f"{prefix}ours:"), unset=unset)
+        return Pair(
+            Side(express, client, f"{prefix}theirs:"),
+            Side(ours, client, f"{prefix}ours:"),
+            unset=unset,
+            uninitialized=uninitialized,
+        )
 
     yield make
     for app in made:
