@@ -102,6 +102,16 @@ def test_the_refusal_of_a_view_is_that_of_a_guard():
         assert (response.data, response.content_type) == (refusal.body, refusal.kind)
 
 
+@pytest.mark.parametrize("nobody", ["", False, None, [], {}, ()])
+def test_nobody_is_logged_in_under_a_value_that_names_nobody(nobody):
+    app = guarded_app()
+    app.before_request(lambda: session.update(user_id=nobody))
+    client = app.test_client()
+    for _ in range(2):
+        assert client.get("/account").status_code == 401
+    assert list(app.extensions["wsgisession"].manager.sessions_for("")) == []
+
+
 @pytest.mark.parametrize(("path", "status"), [("/account", 401), ("/admin", 303), ("/staff", 401)])
 def test_without_a_secret_nobody_is_logged_in(path, status):
     app = guarded_app()
