@@ -137,7 +137,7 @@ class EnvironSession(SessionBase):
         if takeover is not None and visit.has_new_id:
             if handle == takeover.handle:
                 return True
-            if takeover.old is not None and handle == takeover.old.handle:
+            if handle in takeover.created or (takeover.old is not None and handle == takeover.old.handle):
                 return False
         return visit.services.records.load(handle, restart=False) is not None
 
