@@ -1,4 +1,4 @@
-"""All benchmarks, or those named: ``python -m benchmarks [--quick] [inprocess] [servers] [growth] [parts]``.
+"""All benchmarks, or those named: ``python -m benchmarks [--quick] [inprocess] [servers] [growth] [parts] ...``.
 
 Prints the tables, and puts them with the plots into docs; ``--quick`` takes less than a minute, and only prints.
 """
@@ -6,10 +6,18 @@ Prints the tables, and puts them with the plots into docs; ``--quick`` takes les
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
-from benchmarks import comparison, growth, inprocess, parts, report, servers
+from benchmarks import comparison, contention, growth, inprocess, parts, redis_work, report, servers
 
-ALL = {"inprocess": inprocess.main, "servers": servers.main, "growth": growth.main, "parts": parts.main}
+ALL: dict[str, Callable[..., None]] = {
+    "inprocess": inprocess.main,
+    "redis_work": redis_work.main,
+    "contention": contention.main,
+    "servers": servers.main,
+    "growth": growth.main,
+    "parts": parts.main,
+}
 
 
 def main() -> None:

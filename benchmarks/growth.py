@@ -137,7 +137,7 @@ def used(client: Any) -> int:
 
 def main(*, quick: bool = False) -> None:
     sizes = SIZES[:2] if quick else SIZES
-    with report.running("redis", "postgresql") as urls, tempfile.TemporaryDirectory() as folder:
+    with report.running("memory", "redis", "postgresql") as urls, tempfile.TemporaryDirectory() as folder:
         places = {**urls, "sqlite": f"sqlite:///{Path(folder, 'sessions.db')}"}
         bytes_taken = list(memory_of_a_session(urls["redis"], 300 if quick else 8192))
         found = {scheme: dict(growth(places[scheme], sizes, 3 if quick else 40)) for scheme in STORES}

@@ -1,17 +1,22 @@
 """What a session costs a request, in one process, without a server around it: ``python -m benchmarks.inprocess``.
 
-Three figures for each library, store and scenario, each over the same app without sessions:
+Four figures for each library, store and scenario, each over the same app without sessions:
 
-- instructions: user-space instructions, counted by valgrind where it is installed. They do not depend on how busy the
-  machine is, and leave out what the kernel does.
+- instructions: user-space instructions, counted by valgrind where it is installed, under CPython 3.13. They do not
+  depend on how busy the machine is, and leave out what the kernel does.
+- cpu: microseconds of CPU time, with the kernel's share.
 - round trips: how often the app waits for its store, counted by a relay between the two.
 - time: the median over interleaved rounds, as a share of what a bare Flask request takes in the same round.
 
-Each store is measured in its own process, because Django can be configured only once.
+Every request has another session's cookie, and no two sessions hold the same. Each store is measured in its own
+process, because Django can be configured only once. A part of it, which is only printed::
+
+    python -m benchmarks.inprocess --only write --stores redis --subjects wsgisession "by hand" --figures cpu
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import gc
 import itertools
@@ -23,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,54 +36,47 @@ from typing import Any
 
 from werkzeug.test import create_environ
 
-from benchmarks import report
+from benchmarks import goals, report
 from benchmarks.relay import Relay
-from benchmarks.subjects import BARE, SUBJECTS, Act, App, Stage, fill, fill_with, log_in, read, write
+from benchmarks.subjects import BARE, EVERYWHERE, SUBJECTS, Act, App, Stage, filling, log_in, read, read_nested, write
 from tests import servers
 
-STORES = {"memory": "memory", "redis": "Redis", "postgresql": "PostgreSQL"}
+STORES = {"memory": "memory", "sqlite": "SQLite", "redis": "Redis", "postgresql": "PostgreSQL"}
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A request: the cookie it carries (none, good, forged), what its app does, and what the session holds before."""
+    """A request: the cookie it carries (none, good, forged), what its app does, and how much the session holds."""
 
     cookie: str
     act: Act | None
-    before: Act = fill
-    schemes: tuple[str, ...] = tuple(STORES)
+    size: int = 0
+    schemes: tuple[str, ...] = EVERYWHERE
+    by_store: bool = True
+    """Whether the name of the store stands in the tables: where none is asked, one is enough."""
+
+    @property
+    def effort(self) -> float:
+        """The share of the rounds that it is worth."""
+        return 1 if self.size < 50_000 else 0.2
 
 
-ONCE = ("redis",)
-"""Where most ask no store, one is enough."""
+REDIS = ("redis",)
 
 SCENARIOS = {
-    "no cookie, untouched": Scenario("none", None, schemes=ONCE),
-    "no cookie, read": Scenario("none", read, schemes=ONCE),
-    "cookie, untouched": Scenario("good", None, schemes=ONCE),
-    "forged cookie, read": Scenario("forged", read, schemes=ONCE),
+    "no cookie, untouched": Scenario("none", None, schemes=REDIS, by_store=False),
+    "no cookie, read": Scenario("none", read, schemes=REDIS, by_store=False),
+    "cookie, untouched": Scenario("good", None, schemes=REDIS, by_store=False),
+    "forged cookie, read": Scenario("forged", read, schemes=REDIS, by_store=False),
     "read": Scenario("good", read),
     "write": Scenario("good", write),
     "login": Scenario("none", log_in),
-    "read 10 KB": Scenario("good", read, fill_with(10_000), ONCE),
-    "read 100 KB": Scenario("good", read, fill_with(100_000), ONCE),
+    "read 10 KB": Scenario("good", read, 10_000, REDIS),
+    "read 100 KB": Scenario("good", read, 100_000, REDIS),
+    "nested read 10 KB": Scenario("good", read_nested, 10_000, ("memory", "redis")),
+    "write 100 KB": Scenario("good", write, 100_000, ("memory", "redis")),
 }
-
-GOALS = {
-    ("redis", "no cookie, untouched"): 6,
-    ("redis", "no cookie, read"): 15,
-    ("redis", "cookie, untouched"): 6,
-    ("redis", "forged cookie, read"): 45,
-    ("memory", "read"): 80,
-    ("redis", "read"): 150,
-    ("postgresql", "read"): 150,
-    ("redis", "write"): 280,
-    ("postgresql", "write"): 280,
-    ("redis", "login"): 200,
-    ("redis", "read 10 KB"): 700,
-    ("redis", "read 100 KB"): 5500,
-}
-"""What the project set itself, in thousands of instructions over the bare app."""
+"""A write is ``n += 1``. A read is of one key; a nested read, of a value in a list of dicts."""
 
 
 def ask(app: App, environ: dict[str, Any]) -> list[tuple[str, str]]:
@@ -100,40 +98,70 @@ class Case:
     subject: str
     over: str
     run: Callable[[], object]
+    effort: float = 1
 
 
-def cases(url: str, only: Sequence[str] = ()) -> Iterator[Case]:
-    """Yield the bare apps, then every library in every scenario that it and the store know."""
-    for name, make in BARE.items():
+@dataclass(frozen=True)
+class Choice:
+    """What is measured: nothing named means everything."""
+
+    scenarios: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+
+    def has(self, title: str, subject: str) -> bool:
+        if subject == "Flask's cookie" and "KB" in title:  # which browsers would not take
+            return False
+        return (not self.scenarios or title in self.scenarios) and (not self.subjects or subject in self.subjects)
+
+
+def cases(url: str, choice: Choice, count: int) -> Iterator[Case]:
+    """Yield the bare apps, then every library in every scenario that it and the store know.
+
+    :param count: how many sessions each has.
+    """
+    compared = {SUBJECTS[name].over for name in choice.subjects or SUBJECTS} | {"Flask"}  # the unit of the time
+    for name in sorted(compared):
+        make = BARE[name]
         yield Case("bare", name, name, functools.partial(ask, make(Stage(), url), create_environ()))
     scheme = url.partition(":")[0]
-    asked = {
-        title: scenario
-        for title, scenario in SCENARIOS.items()
-        if scheme in scenario.schemes and (not only or title in only)
-    }
     for name, subject in SUBJECTS.items():
-        if scheme in subject.schemes:
+        known = [
+            (title, each) for title, each in SCENARIOS.items() if scheme in each.schemes and choice.has(title, name)
+        ]
+        if scheme in subject.schemes and known:
             stage = Stage()
             app = subject.make(stage, url)
-            for title, scenario in asked.items():
-                if not (name == "Flask's cookie" and "KB" in title):  # which browsers would not take
-                    yield Case(title, name, subject.over, prepared(app, stage, scenario))
+            for title, scenario in known:
+                sessions = max(2, round(count * scenario.effort))
+                yield Case(title, name, subject.over, prepared(app, stage, scenario, sessions), scenario.effort)
 
 
-def prepared(app: App, stage: Stage, scenario: Scenario) -> Callable[[], object]:
-    """Return a function that makes a request with the cookie that the scenario needs, of its own session."""
-    environ = create_environ()
-    if scenario.cookie != "none":
-        stage.act = scenario.before
-        cookie = next(value for name, value in ask(app, environ) if name.lower() == "set-cookie").partition(";")[0]
-        environ["HTTP_COOKIE"] = forged(cookie) if scenario.cookie == "forged" else cookie
+_numbers = itertools.count(1)
+
+
+def prepared(app: App, stage: Stage, scenario: Scenario, count: int = 1) -> Callable[[], object]:
+    """Return a function that makes a request with the cookie that the scenario needs.
+
+    :param count: how many sessions take turns: each with its own data, which no other session has.
+    """
+    environs = itertools.cycle(
+        [_environ(app, stage, scenario) for _ in range(count if scenario.cookie != "none" else 1)]
+    )
 
     def run() -> None:
         stage.act = scenario.act
-        ask(app, environ)
+        ask(app, next(environs))
 
     return run
+
+
+def _environ(app: App, stage: Stage, scenario: Scenario) -> dict[str, Any]:
+    environ = create_environ()
+    if scenario.cookie != "none":
+        stage.act = filling(next(_numbers), scenario.size)
+        cookie = next(value for name, value in ask(app, environ) if name.lower() == "set-cookie").partition(";")[0]
+        environ["HTTP_COOKIE"] = forged(cookie) if scenario.cookie == "forged" else cookie
+    return environ
 
 
 def forged(cookie: str) -> str:
@@ -144,23 +172,27 @@ def forged(cookie: str) -> str:
 # In the process that measures one store. Each prints a JSON object of figures by case.
 
 
-def measure_time(all_cases: list[Case], rounds: int) -> list[float]:
-    """Return the time over the bare app as a share of a bare Flask request: medians over interleaved rounds."""
-    calls = 20
+def measure_time(all_cases: list[Case], rounds: int, clock: Callable[[], float], *, in_flask: bool) -> list[float]:
+    """Return what a request takes over the bare app, by this clock: medians over interleaved rounds.
+
+    :param in_flask: in units of a bare Flask request; otherwise in microseconds.
+    """
     taken: list[list[float]] = [[] for _ in all_cases]
     bare = {case.over: number for number, case in enumerate(all_cases) if case.scenario == "bare"}
     gc.collect()
     gc.freeze()
     for _ in range(rounds + 1):
         for case, times in zip(all_cases, taken, strict=True):
-            start = time.perf_counter()
+            calls = round(20 * case.effort)
+            start = clock()
             for _ in range(calls):
                 case.run()
-            times.append((time.perf_counter() - start) / calls)
+            times.append((clock() - start) / calls)
+    units = taken[bare["Flask"]] if in_flask else [1e-6] * (rounds + 1)
     return [
         median(
             (own - over) / unit
-            for own, over, unit in zip(times[1:], taken[bare[case.over]][1:], taken[bare["Flask"]][1:], strict=True)
+            for own, over, unit in zip(times[1:], taken[bare[case.over]][1:], units[1:], strict=True)
         )
         for case, times in zip(all_cases, taken, strict=True)
     ]
@@ -176,25 +208,35 @@ def trips(run: Callable[[], object], relay: Relay) -> int:
     return min(counts)
 
 
+def calls_of(effort: float, calls: int) -> int:
+    return max(2, round(calls * effort))
+
+
 def run_marked(all_cases: list[Case], calls: int) -> list[float]:
-    """Run each between two marks: a system call that nothing else makes, at which callgrind writes its counts down."""
+    """Run each between two marks: a system call that nothing else makes, at which callgrind writes its counts down.
+
+    :return: how many calls were counted.
+    """
     gc.collect()
     gc.freeze()
     for case in all_cases:
-        for _ in range(calls):
+        count = calls_of(case.effort, calls)
+        for _ in range(count):
             case.run()
         os.getpgid(0)
-        for _ in range(calls):
+        for _ in range(count):
             case.run()
         os.getpgid(0)
-    return [0.0] * len(all_cases)
+    return [float(calls_of(case.effort, calls)) for case in all_cases]
 
 
-def child(what: str, url: str, number: int, only: Sequence[str]) -> None:
+def child(what: str, url: str, number: int, choice: Choice) -> None:
     relay = Relay(url) if what == "trips" else None
-    all_cases = list(cases(relay.url if relay else url, only))
+    sessions = {"trips": 4, "instructions": 2 * number}.get(what, 20 * (number + 1))
+    all_cases = list(cases(relay.url if relay else url, choice, sessions))
     figures = {
-        "time": lambda: measure_time(all_cases, number),
+        "cpu": lambda: measure_time(all_cases, number, time.process_time, in_flask=False),
+        "time": lambda: measure_time(all_cases, number, time.perf_counter, in_flask=True),
         "trips": lambda: [float(trips(case.run, relay)) for case in all_cases if relay],
         "instructions": lambda: run_marked(all_cases, number),
     }[what]()
@@ -209,8 +251,9 @@ Figures = dict[tuple[str, str, str], float]
 """By scheme, scenario and subject."""
 
 
-def measured(what: str, url: str, number: int, only: Sequence[str], prefix: Sequence[str] = ()) -> Any:
-    command = [*prefix, sys.executable, "-m", "benchmarks.inprocess", what, url, str(number), *only]
+def measured(what: str, url: str, number: int, choice: Choice, prefix: Sequence[str] = ()) -> Any:
+    asked = json.dumps([choice.scenarios, choice.subjects])
+    command = [*prefix, sys.executable, "-m", "benchmarks.inprocess", "child", what, url, str(number), asked]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, cwd=servers.ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -218,13 +261,13 @@ def measured(what: str, url: str, number: int, only: Sequence[str], prefix: Sequ
     return json.loads(done.stdout)
 
 
-def instructions(url: str, calls: int, only: Sequence[str]) -> list[list[Any]]:
+def instructions(url: str, calls: int, choice: Choice) -> list[list[Any]]:
     """Return thousands of instructions a request over the bare app."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
         options = [f"--callgrind-out-file={out}", "--dump-before=getpgid*"]
-        found = measured("instructions", url, calls, only, ["valgrind", "-q", "--tool=callgrind", *options])
-        counts = [counted(out.with_suffix(f".{2 * number + 2}")) / calls / 1000 for number in range(len(found))]
+        found = measured("instructions", url, calls, choice, ["valgrind", "-q", "--tool=callgrind", *options])
+        counts = [counted(out.with_suffix(f".{2 * number + 2}")) / case[3] / 1000 for number, case in enumerate(found)]
     bare = {over: count for (scenario, _, over, _), count in zip(found, counts, strict=True) if scenario == "bare"}
     return [[*case[:3], count - bare[case[2]]] for case, count in zip(found, counts, strict=True)]
 
@@ -235,25 +278,32 @@ def counted(dump: Path) -> int:
 
 
 def table_of(figures: Figures, form: Callable[[float], str]) -> str:
+    subjects = [subject for subject in SUBJECTS if any(key[2] == subject for key in figures)]
     rows = []
     for title, scheme in itertools.product(SCENARIOS, STORES):
-        found = [figures.get((scheme, title, subject)) for subject in SUBJECTS]
+        found = [figures.get((scheme, title, subject)) for subject in subjects]
         if any(figure is not None for figure in found):
             rows.append([name_of(scheme, title), *("" if figure is None else form(figure) for figure in found)])
-    return report.table(["", *SUBJECTS], rows)
+    return report.table(["", *subjects], rows)
 
 
 def name_of(scheme: str, title: str) -> str:
-    return title if SCENARIOS[title].schemes == ONCE and "KB" not in title else f"{title}, {STORES[scheme]}"
+    return f"{title}, {STORES[scheme]}" if SCENARIOS[title].by_store else title
 
 
 def table_of_goals(figures: Figures) -> str:
-    rows = []
-    for (scheme, title), goal in GOALS.items():
-        own, by_hand = figures[scheme, title, "wsgisession"], figures[scheme, title, "by hand"]
-        verdict = "met" if own <= goal else "missed"
-        rows.append([name_of(scheme, title), str(goal), thousands(own), verdict, thousands(by_hand)])
-    return report.table(["", "goal", "measured", "", "by hand"], rows)
+    """Return which of the goals that were measured are met."""
+    rows = {}
+    for (scheme, title, subject), goal in goals.INSTRUCTIONS.items():
+        if (scheme, title, subject) in figures:
+            name = name_of(scheme, title) + subject.removeprefix(goals.OWN)
+            by_hand = figures.get((scheme, title, "by hand"))
+            rows[name] = goal, figures[scheme, title, subject], "" if by_hand is None else thousands(by_hand)
+    for title, goal in goals.ADDED_BY_FLASK.items():
+        in_flask, own = (figures.get(("memory", title, subject)) for subject in (goals.IN_FLASK, goals.OWN))
+        if in_flask is not None and own is not None:
+            rows[f"what Flask adds to a {title}"] = goal, in_flask - own, ""
+    return goals.table(rows, thousands)
 
 
 def thousands(figure: float) -> str:
@@ -262,6 +312,7 @@ def thousands(figure: float) -> str:
 
 FORMS: dict[str, Callable[[float], str]] = {
     "instructions": thousands,
+    "cpu": thousands,
     "trips": lambda figure: f"{figure:.0f}",
     "time": lambda figure: f"{figure:.2f}",
 }
@@ -279,31 +330,78 @@ def panels_of(figures: Figures) -> dict[str, dict[str, float]]:
     }
 
 
-def main(*, quick: bool = False) -> None:
-    only = ("cookie, untouched", "read") if quick else ()
-    takes: dict[str, Callable[[str], list[list[Any]]]] = {
-        "trips": lambda url: [] if url.startswith("memory") else measured("trips", url, 1, only),
-        "time": lambda url: measured("time", url, 3 if quick else 25, only),
+QUICK = Choice(("cookie, untouched", "read"))
+ROUNDS = {"trips": 1, "instructions": 100, "cpu": 25, "time": 25}
+QUICK_ROUNDS = {**ROUNDS, "instructions": 20, "cpu": 3, "time": 3}
+
+
+def can_count() -> bool:
+    """Whether instructions can be counted here, and compared with those that were counted elsewhere."""
+    return shutil.which("valgrind") is not None and sys.version_info[:2] == (3, 13)
+
+
+def take(what: str, url: str, rounds: int, choice: Choice) -> list[list[Any]]:
+    if what == "trips" and not url.startswith(("redis", "postgresql")):
+        return []
+    return instructions(url, rounds, choice) if what == "instructions" else measured(what, url, rounds, choice)
+
+
+def taken(choice: Choice, schemes: Sequence[str], rounds: Mapping[str, int]) -> dict[str, Figures]:
+    figures: dict[str, Figures] = {what: {} for what in rounds}
+    with report.running(*schemes) as urls:
+        for (scheme, url), what in itertools.product(urls.items(), rounds):
+            for title, subject, _, figure in take(what, url, rounds[what], choice):
+                figures[what][scheme, title, subject] = figure
+    return figures
+
+
+def main(
+    *, quick: bool = False, choice: Choice | None = None, schemes: Sequence[str] = (), rounds: Mapping[str, int] = {}
+) -> None:
+    """Measure, and print the tables; write them into the documents where everything is measured."""
+    is_part = quick or choice is not None or bool(schemes) or bool(rounds)
+    rounds = rounds or {
+        what: number
+        for what, number in (QUICK_ROUNDS if quick else ROUNDS).items()
+        if what != "instructions" or (can_count() and not quick)
     }
-    if shutil.which("valgrind") and not quick:
-        takes["instructions"] = lambda url: instructions(url, 100, only)
-    figures: dict[str, Figures] = {what: {} for what in takes}
-    with report.running(*(("redis",) if quick else ("redis", "postgresql"))) as urls:
-        for scheme, url in urls.items():
-            for what, take in takes.items():
-                found = {(scheme, title, subject): figure for title, subject, _, figure in take(url)}
-                figures[what].update(found)
+    figures = taken(choice or (QUICK if quick else Choice()), schemes or (REDIS if quick else tuple(STORES)), rounds)
     for what, found in figures.items():
-        report.publish(what, table_of(found, FORMS[what]), quick=quick)
+        if not found:
+            continue
+        report.publish(what, table_of(found, FORMS[what]), quick=is_part)
     if "instructions" in figures:
-        report.publish("goals", table_of_goals(figures["instructions"]), quick=quick)
-    if not quick:
+        report.publish("goals", table_of_goals(figures["instructions"]), quick=is_part)
+    if not is_part:
         what = "instructions" if "instructions" in figures else "time"
         report.bars("cost", panels_of(figures[what]), UNITS[what])
 
 
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inprocess", description="Measure in one process.")
+    parser.add_argument("--quick", action="store_true", help="a small round, printed only")
+    parser.add_argument("--only", nargs="+", default=[], choices=SCENARIOS, metavar="ROW", help=", ".join(SCENARIOS))
+    parser.add_argument("--stores", nargs="+", default=[], choices=STORES, help="default: all")
+    parser.add_argument("--subjects", nargs="+", default=[], choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
+    parser.add_argument(
+        "--figures", nargs="+", default=[], choices=FORMS, help="default: all that can be measured here"
+    )
+    parser.add_argument("--rounds", type=int, help="how often; for instructions, how many requests are counted")
+    return parser.parse_args()
+
+
+def main_of(asked: argparse.Namespace) -> None:
+    if "instructions" in asked.figures and not can_count():
+        sys.exit("Counting instructions takes valgrind and CPython 3.13: make bench PYTHON=python3.13")
+    choice = Choice(tuple(asked.only), tuple(asked.subjects)) if asked.only or asked.subjects else None
+    known = QUICK_ROUNDS if asked.quick else ROUNDS
+    names = asked.figures or [what for what in known if what != "instructions" or can_count()]
+    rounds = {what: asked.rounds or known[what] for what in names} if asked.figures or asked.rounds else {}
+    main(quick=asked.quick, choice=choice, schemes=tuple(asked.stores), rounds=rounds)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] != "--quick":
-        child(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    if sys.argv[1:2] == ["child"]:
+        child(sys.argv[2], sys.argv[3], int(sys.argv[4]), Choice(*map(tuple, json.loads(sys.argv[5]))))
     else:
-        main(quick="--quick" in sys.argv)
+        main_of(arguments())

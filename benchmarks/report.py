@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+import tempfile
 import textwrap
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +18,9 @@ from typing import Any
 from tests import servers
 
 DOCUMENT = servers.ROOT / "docs" / "performance.md"
+RESULTS = servers.ROOT / "benchmarks" / "results.json"
+"""What was measured last, by table: when, under which Python, and the lines. The document is made from it."""
+
 IMAGES = servers.ROOT / "docs" / "images"
 
 PACKAGES = (
@@ -27,12 +33,13 @@ def running(*schemes: str) -> Iterator[dict[str, str]]:
     """Start the servers of these stores, and give the URLs by scheme."""
     kinds = {"redis": servers.Redis, "postgresql": servers.PostgreSQL}
     with ExitStack() as stack:
-        urls = {"memory": "memory://"}
-        for scheme in schemes:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        urls = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/sessions.db"}
+        for scheme in set(schemes) & set(kinds):
             server = kinds[scheme]()
             stack.callback(server.stop)
             urls[scheme] = server.start().url
-        yield urls
+        yield {scheme: urls[scheme] for scheme in schemes}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -48,18 +55,37 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def publish(name: str, text: str, *, quick: bool = False) -> None:
-    """Print a table, and put it where the document has its place, between ``<!-- name -->`` and ``<!-- end -->``.
+    """Print a table, keep it with the results, and put it into the document.
 
     :param quick: only print it: figures of a quick round are not good enough for the documentation.
     """
     print(f"\n{name}\n\n{text}", flush=True)
     if quick:
         return
-    place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    document, found = place.subn(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", DOCUMENT.read_text())
-    if not found:
-        raise RuntimeError(f"{DOCUMENT.name} has no place for {name}: write <!-- {name} --> and <!-- end --> into it")
+    results = json.loads(RESULTS.read_text())
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    results[name] = {"measured": time.strftime("%Y-%m-%d"), "python": python, "lines": text.splitlines()}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    write_document()
+
+
+def write_document() -> None:
+    """Put each result where the document has its place, between ``<!-- name -->`` and ``<!-- end -->``."""
+    document = DOCUMENT.read_text()
+    for name, result in json.loads(RESULTS.read_text()).items():
+        text = "\n".join(result["lines"]) + f"\n\nMeasured on {result['measured']} with {result['python']}."
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        document, found = place.subn(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", document)
+        if not found:
+            raise RuntimeError(
+                f"{DOCUMENT.name} has no place for {name}: write <!-- {name} --> and <!-- end --> into it"
+            )
     DOCUMENT.write_text(document)
+
+
+def filled(text: str) -> str:
+    """Return a paragraph in lines as long as those of the documents."""
+    return textwrap.fill(text, 120)
 
 
 def bars(name: str, panels: Mapping[str, Mapping[str, float]], unit: str) -> None:
@@ -114,7 +140,7 @@ def machine() -> str:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     name = processor[1] if processor else platform.machine()
     place = f"{python}, {platform.system()}, {os.cpu_count()} cores ({name})"
-    return textwrap.fill(f"{place}; {', '.join(_versions())}.", 120)
+    return filled(f"{place}; {', '.join(_versions())}.")
 
 
 def _read(path: str) -> str:
@@ -127,3 +153,7 @@ def _versions() -> Iterator[str]:
             yield f"{package} {version(package)}"
         except PackageNotFoundError:
             yield f"{package} from this folder"
+
+
+if __name__ == "__main__":
+    write_document()

@@ -5,8 +5,12 @@ A subject makes a WSGI app from a store's URL and a `Stage`, which uses the app'
 
 from __future__ import annotations
 
+import hmac
+import itertools
 import json
 import secrets
+import sqlite3
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +28,14 @@ from django.contrib.sessions.middleware import SessionMiddleware as DjangoMiddle
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.management import call_command
 from django.http import HttpResponse
-from itsdangerous import BadSignature, Signer
 
 from wsgisession import SessionMiddleware, get_session
 from wsgisession.flask import FlaskSessions
 
 SECRET = "a secret for the benchmarks alone"
 DAY = 86_400
+TWO_WEEKS = 14 * DAY
+"""How long browsers keep the cookie, as those of most shops do."""
 
 App = Callable[[dict[str, Any], Any], Any]
 Act = Callable[[Any], object]
@@ -50,27 +55,45 @@ def read(session: Any) -> None:
     session.get("name")
 
 
+def read_nested(session: Any) -> None:
+    session["lines"][-1]["price"]
+
+
+READS = (None, read, read_nested)
+"""What changes nothing, for libraries that must be told to save."""
+
+
 def write(session: Any) -> None:
     session["n"] = session["n"] + 1
 
 
+_users = itertools.count(1_000_000)
+
+
 def log_in(session: Any) -> None:
-    """Log in, with a new session ID where the library has a way to say so."""
+    """Log in another user each time, with a new session ID where the library has a way to say so."""
+    user = f"u-{next(_users)}"
     if hasattr(session, "login"):
-        session.login("u-1", name="Ada Lovelace")
+        session.login(user, name="Ada Lovelace")
     else:
-        session.update({"user_id": "u-1", "name": "Ada Lovelace"})
+        session.update({"user_id": user, "name": "Ada Lovelace"})
 
 
 def fill(session: Any) -> None:
-    session.update(DATA)
+    session.update(data_of(0))
 
 
-def fill_with(size: int) -> Act:
-    """Return an act that stores about this many bytes, as a long cart."""
+def data_of(number: int, size: int = 0) -> dict[str, Any]:
+    """Return what one session of many holds, equal to no other: 220 bytes, and a long cart up to this many bytes."""
+    name, csrf = f"Ada Lovelace {number:06}", f"{number * 2654435761 % 2**32:08x}" * 4
+    own = {**DATA, "user_id": f"u-{number:07}", "name": name, "csrf": csrf, "n": number}
     line = {"sku": "A-1234567", "title": "A book of some sort", "n": 2, "price": 12.5, "tags": ["new", "paper"]}
-    lines = [dict(line, sku=f"A-{number:07}") for number in range(size // len(json.dumps(line)))]
-    return lambda session: session.update({**DATA, "lines": lines})
+    count = size // len(json.dumps(line))
+    return {**own, "lines": [dict(line, sku=f"A-{number + each:07}") for each in range(count)]} if count else own
+
+
+def filling(number: int, size: int) -> Act:
+    return lambda session: session.update(data_of(number, size))
 
 
 class Stage:
@@ -104,26 +127,27 @@ def own_app(stage: Stage, url: str) -> SessionMiddleware:
         stage(get_session(environ))
         return answer(start_response)
 
-    return SessionMiddleware(app, secret=SECRET, store=url)
+    return SessionMiddleware(app, secret=SECRET, store=url, cookie={"max_age": TWO_WEEKS})
 
 
 def beaker_app(stage: Stage, url: str) -> Any:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         session = environ["beaker.session"]
         stage(session)
-        if stage.act not in (None, read):
+        if stage.act not in READS:
             session.save()
         return answer(start_response)
 
     kind = {"session.type": "ext:redis", "session.url": url} if url.startswith("redis") else {"session.type": "memory"}
-    return BeakerMiddleware(app, {**kind, "session.secret": SECRET, "session.lock_dir": "/tmp"})
+    cookie = {"session.secret": SECRET, "session.cookie_expires": TWO_WEEKS}
+    return BeakerMiddleware(app, {**kind, **cookie, "session.lock_dir": "/tmp"})
 
 
 class HandMade:
     """A dict that is loaded when it is looked at: no conflicts, no timeouts, no user index, no types beyond JSON."""
 
-    def __init__(self, signer: Signer, load: Callable[[str], Any], header: str) -> None:
-        self._signer, self._load = signer, load
+    def __init__(self, load: Callable[[str], Any], header: str) -> None:
+        self._load = load
         self._cookie = header.partition("sid=")[2].partition(";")[0]
         self._data: dict[str, Any] | None = None
         self.id, self.is_changed = "", False
@@ -135,10 +159,10 @@ class HandMade:
         return self._data
 
     def _stored(self) -> dict[str, Any]:
-        try:
-            self.id = self._signer.unsign(self._cookie).decode()
-        except BadSignature:
+        found, _, signature = self._cookie.partition(".")
+        if not hmac.compare_digest(signature, signature_of(found)):
             return {}
+        self.id = found
         text = self._load(self.id)
         return json.loads(text) if text else {}
 
@@ -157,25 +181,29 @@ class HandMade:
         self.is_changed = True
 
 
+def signature_of(value: str) -> str:
+    return urlsafe_b64encode(hmac.digest(SECRET.encode(), value.encode(), "sha256")).decode()
+
+
 def hand_made_app(stage: Stage, url: str) -> App:
-    signer = Signer(SECRET)
     load, save = DRIVERS[urlsplit(url).scheme](url)
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        session = HandMade(signer, load, environ.get("HTTP_COOKIE", ""))
+        session = HandMade(load, environ.get("HTTP_COOKIE", ""))
         stage(session)
         if not session.is_changed:
             return answer(start_response)
-        is_new = not session.id
         session.id = session.id or secrets.token_urlsafe(32)
         save(session.id, json.dumps(session.data))
-        if not is_new:
-            return answer(start_response)
-        cookie = f"sid={signer.sign(session.id).decode()}; HttpOnly; Path=/; SameSite=Lax"
+        value = f"{session.id}.{signature_of(session.id)}"
+        cookie = f"sid={value}; Max-Age={TWO_WEEKS}; HttpOnly; Path=/; SameSite=Lax"
         return answer(start_response, ("Set-Cookie", cookie))
 
     return app
 
+
+TABLE = "CREATE TABLE IF NOT EXISTS hand (id text PRIMARY KEY, data text)"
+UPSERT = "INSERT INTO hand VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET data = excluded.data"
 
 Driver = tuple[Callable[[str], Any], Callable[[str, str], object]]
 
@@ -185,6 +213,17 @@ def in_memory(url: str) -> Driver:
     return records.get, records.__setitem__
 
 
+def in_sqlite(url: str) -> Driver:
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
+    connection.executescript(f"PRAGMA journal_mode = wal; PRAGMA synchronous = normal; {TABLE};")
+
+    def load(key: str) -> Any:
+        row = connection.execute("SELECT data FROM hand WHERE id = ?", (key,)).fetchone()
+        return row and row[0]
+
+    return load, lambda key, text: connection.execute(UPSERT.replace("%s", "?"), (key, text))
+
+
 def in_redis(url: str) -> Driver:
     client = redis.Redis.from_url(url)
     return lambda key: client.getex(f"hand:{key}", ex=DAY), lambda key, text: client.setex(f"hand:{key}", DAY, text)
@@ -192,17 +231,16 @@ def in_redis(url: str) -> Driver:
 
 def in_postgresql(url: str) -> Driver:
     connection = psycopg.connect(url, autocommit=True)
-    connection.execute("CREATE TABLE IF NOT EXISTS hand (id text PRIMARY KEY, data text)")
-    upsert = "INSERT INTO hand VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET data = excluded.data"
+    connection.execute(TABLE)
 
     def load(key: str) -> Any:
         row = connection.execute("SELECT data FROM hand WHERE id = %s", (key,)).fetchone()
         return row and row[0]
 
-    return load, lambda key, text: connection.execute(upsert, (key, text))
+    return load, lambda key, text: connection.execute(UPSERT, (key, text))
 
 
-DRIVERS = {"memory": in_memory, "redis": in_redis, "postgresql": in_postgresql}
+DRIVERS = {"memory": in_memory, "sqlite": in_sqlite, "redis": in_redis, "postgresql": in_postgresql}
 
 
 # Flask
@@ -225,7 +263,8 @@ def bare_flask_app(stage: Stage, url: str) -> flask.Flask:
 
 
 def own_flask_app(stage: Stage, url: str) -> flask.Flask:
-    return flask_app(stage, lambda app: FlaskSessions(app, secret=SECRET, store=url))
+    cookie = {"max_age": TWO_WEEKS}
+    return flask_app(stage, lambda app: FlaskSessions(app, secret=SECRET, store=url, cookie=cookie))
 
 
 def flask_cookie_app(stage: Stage, url: str) -> flask.Flask:
@@ -306,6 +345,9 @@ class Subject:
     schemes: tuple[str, ...] = ("memory", "redis", "postgresql")
 
 
+EVERYWHERE = ("memory", "sqlite", "redis", "postgresql")
+
+
 BARE: Mapping[str, Callable[[Stage, str], App]] = {
     "WSGI": bare_app,
     "Flask": bare_flask_app,
@@ -313,12 +355,12 @@ BARE: Mapping[str, Callable[[Stage, str], App]] = {
 }
 
 SUBJECTS: Mapping[str, Subject] = {
-    "wsgisession": Subject(own_app, "WSGI"),
-    "by hand": Subject(hand_made_app, "WSGI"),
+    "wsgisession": Subject(own_app, "WSGI", EVERYWHERE),
+    "by hand": Subject(hand_made_app, "WSGI", EVERYWHERE),
     "Beaker": Subject(beaker_app, "WSGI", ("memory", "redis")),
-    "wsgisession in Flask": Subject(own_flask_app, "Flask"),
+    "wsgisession in Flask": Subject(own_flask_app, "Flask", EVERYWHERE),
     "Flask-Session": Subject(flask_session_app, "Flask", ("memory", "redis")),
     "Flask's cookie": Subject(flask_cookie_app, "Flask"),
-    "wsgisession in Django": Subject(django_with("wsgisession.django"), "Django"),
+    "wsgisession in Django": Subject(django_with("wsgisession.django"), "Django", EVERYWHERE),
     "Django": Subject(django_with(""), "Django"),
 }
