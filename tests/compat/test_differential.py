@@ -132,6 +132,13 @@ DELIBERATE: tuple[Deliberate, ...] = (
         lambda seen: "max_sessions_per_user" in seen.options and seen.happened("revoked"),
     ),
     Deliberate(
+        "a login in the Express format",
+        "It picks up the manager's cookie settings, as Express's regenerate does.",
+        lambda seen: (
+            seen.options.get("format") == "express" and bool(seen.steps("login")) and bool(seen.steps("cookie"))
+        ),
+    ),
+    Deliberate(
         "last_seen_at after a new ID",
         "It is when the new ID was asked for, as in the next request, and not when the session began.",
         lambda seen: (
