@@ -134,9 +134,7 @@ DELIBERATE: tuple[Deliberate, ...] = (
     Deliberate(
         "a login in the Express format",
         "It picks up the manager's cookie settings, as Express's regenerate does.",
-        lambda seen: (
-            seen.options.get("format") == "express" and bool(seen.steps("login")) and bool(seen.steps("cookie"))
-        ),
+        lambda seen: seen.options.get("format") == "express" and bool(seen.steps("login")),
     ),
     Deliberate(
         "last_seen_at after a new ID",
