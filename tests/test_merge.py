@@ -58,6 +58,8 @@ def merge(base, mine, theirs, format=NATIVE, **options):
 # A model of changes: set a value at a path, or delete what is there.
 
 GONE: Any = object()
+A_DICT: Any = object()
+"""To make a dict of what is there, unless it is one."""
 paths = st.lists(names, min_size=1, max_size=3)
 changes = st.tuples(paths, st.sampled_from([GONE, 1, 2, "x"]))
 
@@ -75,7 +77,10 @@ def set_at(data, path, value):
         if type(data.get(name)) is not dict:
             data[name] = {}
         data = data[name]
-    data[path[-1]] = value
+    if value is not A_DICT:
+        data[path[-1]] = value
+    elif type(data.get(path[-1])) is not dict:
+        data[path[-1]] = {}
 
 
 def delete_at(data, path, _=None):
@@ -275,8 +280,8 @@ def difference(base, now, path=()):
         elif was is GONE or is_ is GONE or not same(was, is_):
             if type(is_) is dict and (type(was) is dict or is_):
                 yield from difference(was if type(was) is dict else {}, is_, (*path, name))
-            else:
-                yield (*path, name), is_
+            else:  # a dict with nothing in it yet takes in what others put into theirs
+                yield (*path, name), A_DICT if type(is_) is dict else is_
 
 
 def prune(data):
@@ -308,7 +313,9 @@ def is_decided_by_the_later_writer(base, one, other):
     """Tell whether both sides changed one place, or a place and one inside it, to different values."""
     mine, theirs = dict(difference(base, one)), dict(difference(base, other))
     return any(
-        mine[here] is not GONE and theirs[there] is not GONE and (here != there or not same(mine[here], theirs[there]))
+        not same_or_gone(mine[here], theirs[there]) and mine[here] is not GONE and theirs[there] is not GONE
+        if here == there
+        else (mine[here] if len(here) < len(there) else theirs[there]) is not GONE
         for here in mine
         for there in theirs
         if here[: len(there)] == there[: len(here)]
