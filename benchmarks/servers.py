@@ -2,7 +2,8 @@
 
 The same small Flask app is served by gunicorn, one worker, without sessions and with each library's, all at once. The
 CPU time of each worker, user and system, is read from Linux before and after a round of requests; the figures are
-medians of its ratio to the bare app's in the same round. How fast the clients are makes no difference.
+medians of its ratio to the bare app's in the same round. How fast the clients are makes no difference to it. It does to
+the requests per second, given as a share of the bare app's: clients, server, and Redis share the machine.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import http.client
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -67,6 +70,18 @@ def _view(act: Any) -> str:
     return "hi"
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a request takes on average: seconds of the server's CPU time, and seconds until the next one is answered."""
+
+    cpu: float
+    seconds: float
+
+    def over(self, bare: Cost) -> Cost:
+        """Return both as multiples of the bare app's."""
+        return Cost(self.cpu / bare.cpu, self.seconds / bare.seconds)
+
+
 class Site(Server):
     """A server with the app, asked by several clients at once, each with its own session and connection."""
 
@@ -101,12 +116,12 @@ class Site(Server):
         files = [file for process in self.processes() for file in Path(f"/proc/{process}/task").glob("*/schedstat")]
         return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
-    def cpu_of(self, path: str, requests: int) -> float:
-        """Return the seconds of CPU time per request, over this many requests from all clients."""
-        before = self.cpu()
+    def cost_of(self, path: str, requests: int) -> Cost:
+        """Return what a request takes, over this many requests from all clients."""
+        before, begun = self.cpu(), time.perf_counter()
         with ThreadPoolExecutor(CLIENTS) as clients:
             list(clients.map(partial(self._ask_often, path, requests // CLIENTS), self.cookies))
-        return (self.cpu() - before) / requests
+        return Cost((self.cpu() - before) / requests, (time.perf_counter() - begun) / requests)
 
     def _ask_often(self, path: str, times: int, cookie: str) -> None:
         connection = self.connection()
@@ -145,21 +160,24 @@ class Express(Site):
         return [shutil.which("node") or "node", str(ROOT / "benchmarks" / "express.js"), str(self.port), *self._url]
 
 
-def ratios(sites: Mapping[str, Site], *, rounds: int, requests: int) -> dict[tuple[str, str], float]:
-    """Return CPU time as a multiple of the bare app's, by path and library."""
-    found: dict[tuple[str, str], list[float]] = {}
+def ratios(sites: Mapping[str, Site], *, rounds: int, requests: int) -> dict[tuple[str, str], Cost]:
+    """Return the cost as a multiple of the bare app's, by path and library."""
+    found: dict[tuple[str, str], list[Cost]] = {}
     try:
         for site in sites.values():
-            site.start().cpu_of("write", requests // 2)
+            site.start().cost_of("write", requests // 2)
         for _ in range(rounds):
             for path in ACTS:
-                taken = {name: site.cpu_of(path, requests) for name, site in sites.items()}
+                taken = {name: site.cost_of(path, requests) for name, site in sites.items()}
                 for name in taken:
-                    found.setdefault((path, name), []).append(taken[name] / taken["bare"])
+                    found.setdefault((path, name), []).append(taken[name].over(taken["bare"]))
     finally:
         for site in sites.values():
             site.stop()
-    return {key: median(values) for key, values in found.items()}
+    return {
+        key: Cost(median(cost.cpu for cost in costs), median(cost.seconds for cost in costs))
+        for key, costs in found.items()
+    }
 
 
 def trips_of_express(url: str) -> dict[str, int]:
@@ -184,18 +202,24 @@ def main(*, quick: bool = False) -> None:
             for worker, options in workers.items()
         }
         rows = [
-            [f"{path}, {worker}", *(f"{found[worker][path, name]:.2f}" for name in libraries)]
+            [f"{path}, {worker}", *(f"{found[worker][path, name].cpu:.2f}" for name in libraries)]
             for path in ACTS
             for worker in workers
         ]
         report.publish("servers", report.table(["", *libraries], rows), quick=quick)
+        rows = [
+            [f"{path}, {worker}", *(f"{1 / found[worker][path, name].seconds:.2f}" for name in libraries)]
+            for path in ACTS
+            for worker in workers
+        ]
+        report.publish("throughput", report.table(["", *libraries], rows), quick=quick)
         if shutil.which("node") and NODE_MODULES.exists():
             of_express = ratios({"bare": Express(), "express-session": Express(url)}, **effort)
             waits = trips_of_express(url)
-            rows = [[path, f"{of_express[path, 'express-session']:.2f}", str(waits[path])] for path in ACTS]
+            rows = [[path, f"{of_express[path, 'express-session'].cpu:.2f}", str(waits[path])] for path in ACTS]
             report.publish("express", report.table(["", "CPU time", "round trips"], rows), quick=quick)
     if not quick:
-        panels = {path: {name: found["sync"][path, name] for name in libraries} for path in ACTS}
+        panels = {path: {name: found["sync"][path, name].cpu for name in libraries} for path in ACTS}
         report.bars("servers", panels, "CPU time of gunicorn's worker as a multiple of the bare app's")
 
 

@@ -88,7 +88,7 @@ def data_of(number: int, size: int = 0) -> dict[str, Any]:
     name, csrf = f"Ada Lovelace {number:06}", f"{number * 2654435761 % 2**32:08x}" * 4
     own = {**DATA, "user_id": f"u-{number:07}", "name": name, "csrf": csrf, "n": number}
     line = {"sku": "A-1234567", "title": "A book of some sort", "n": 2, "price": 12.5, "tags": ["new", "paper"]}
-    count = size // len(json.dumps(line))
+    count = size // len(json.dumps(line, separators=(",", ":")))
     return {**own, "lines": [dict(line, sku=f"A-{number + each:07}") for each in range(count)]} if count else own
 
 
