@@ -142,6 +142,7 @@ def test_no_plugin_and_no_module_next_to_the_package_is_installed():
     assert "pytest11" not in setup["options.entry_points"]
     assert "py_modules" not in setup["options"]
     assert setup["options.packages.find"]["include"] == "wsgisession*"
+    assert [path.name for path in ROOT.glob("*.py")] == ["noxfile.py"]
 
 
 def test_what_the_page_of_the_docs_shows_passes(tmp_path):
