@@ -48,6 +48,12 @@ def test_what_ours_does_differently_is_not_expected_of_the_stock_sessions() -> N
     assert stock.items() < ours.items()
 
 
+def test_what_fails_on_postgresql_is_expected_there_only() -> None:
+    there = expected.expected_failures("allauth", ours=True, postgresql=True)
+    elsewhere = expected.expected_failures("allauth", ours=True)
+    assert elsewhere.items() < there.items()
+
+
 def test_the_table_has_a_row_for_each_suite_and_a_column_for_each_store() -> None:
     runs = [run_of(store=STOCK), run_of("a::b", skipped=1)]
     assert table(runs).splitlines() == [
@@ -97,6 +103,6 @@ def test_everything_a_suite_needs_is_pinned(key: str) -> None:
     assert [line for line in lines if "==" not in line] == []
 
 
-@pytest.mark.parametrize("listed", [expected.EVERYWHERE, expected.OURS])
+@pytest.mark.parametrize("listed", [expected.EVERYWHERE, expected.OURS, expected.ON_POSTGRESQL])
 def test_expected_failures_belong_to_a_suite(listed: dict[str, dict[str, str]]) -> None:
     assert listed.keys() <= SUITES.keys()

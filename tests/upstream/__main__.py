@@ -94,7 +94,8 @@ def _one(key: str, store: str, stores: Stores, *, fresh: bool) -> Run:
 def _explained(runs: list[Run]) -> Iterator[str]:
     """Say why tests were expected to fail."""
     for key in dict.fromkeys(each.key for each in runs):
-        for name, reason in expected_failures(key, ours=True).items():
+        everything = expected_failures(key, ours=True, postgresql=any(each.store == "postgresql" for each in runs))
+        for name, reason in everything.items():
             yield f"expected to fail: {key} {name}: {reason}"
 
 

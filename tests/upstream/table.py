@@ -23,7 +23,7 @@ class Run:
 def surprises(run: Run, expected: Mapping[str, str] | None = None) -> list[str]:
     """Return a sentence for each test that behaved unexpectedly, and for tests that were not there."""
     if expected is None:
-        expected = expected_failures(run.key, ours=run.store != STOCK)
+        expected = expected_failures(run.key, ours=run.store != STOCK, postgresql=run.store == "postgresql")
     where, failed = f"{run.key} on {run.store}", run.result.failed
     found = [f"{where}: {name} failed" for name in sorted(failed - expected.keys())]
     found += [f"{where}: {name} passed, but is listed as a failure" for name in sorted(expected.keys() - failed)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import secrets
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -412,3 +414,18 @@ def test_of_redis_py_only_the_errors_are_used():
     sources = Path(redis_package.__file__).parent.glob("*.py")
     imported = {line for each in sources for line in re.findall(r"^(?:from|import) redis\b.*", each.read_text(), re.M)}
     assert imported == {"from redis import exceptions"}
+
+
+def test_a_connection_that_the_garbage_collector_finds_in_a_cycle_closes_its_socket():
+    """An app that is dropped without closing its store is such a cycle; a socket found open is a ResourceWarning."""
+    for _ in range(5):
+        one, other = socket.socketpair()
+        connection = Connection(one)
+        cycle = {"connection": connection}
+        cycle["itself"] = cycle
+        del one, connection, cycle
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            gc.collect()
+        assert [str(each.message) for each in warned] == []
+        other.close()

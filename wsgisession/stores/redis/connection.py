@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -118,6 +119,8 @@ class Connection:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
+        # For a store that nobody closes. The garbage collector may reach the socket before a __del__ of ours.
+        weakref.finalize(self, sock.close).atexit = False
         self._armed = -1.0
         self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll is not None:
@@ -125,10 +128,6 @@ class Connection:
         self._replies = hiredis.Reader(
             protocolError=exceptions.InvalidResponse, replyError=_answer, notEnoughData=_NOTHING_YET
         )
-
-    def __del__(self) -> None:
-        if hasattr(self, "_sock"):  # nobody closed the store; in a forked process, only the descriptor is closed
-            self.close()
 
     def exchange(self, command: Command, deadline: float) -> Any:
         """Send a command, and return the reply.
