@@ -181,7 +181,10 @@ def test_a_login_that_the_view_saves_gets_a_new_session_id_too():
     assert client.get("/me").text == "ada"
 
 
-@pytest.mark.parametrize("options", [{}, {"SESSION_ENCRYPTION_KEY": bytes(range(7, 231, 7))}], ids=["plain", "encrypted"])
+ENCRYPTED = {"SESSION_ENCRYPTION_KEY": bytes(range(7, 231, 7))}
+
+
+@pytest.mark.parametrize("options", [{}, ENCRYPTED], ids=["plain", "encrypted"])
 def test_the_id_stays_while_the_user_does(store_url, options):
     app, sessions = login_app(SESSION_STORE=store_url, **options)
     client = app.test_client()
