@@ -74,3 +74,21 @@ def test_a_new_session_with_only_ignored_keys_is_not_stored(site):
     session.update(_permanent=True, n=1)
     assert ended(browser, session).set_cookie is not None
     assert browser.data == {"_permanent": True, "n": 1}
+
+
+@pytest.mark.parametrize(("lifetime", "trips"), [(60.0, {"load": 1, "touch": 1}), (None, {"load": 1})])
+def test_only_a_session_that_the_framework_gave_a_lifetime_is_refreshed_by_each_read(lifetime, trips):
+    """A read is one round trip unless the cookie must be sent again; the manager's own ``max_age`` is no reason."""
+    site = Site(cookie={"max_age": 3600})
+    browser = site.browser()
+    rules = Rules(ends_emptied=True, lifetime=lifetime, refreshes=True)
+    session = browser.open()
+    session["n"] = 1
+    session._visit.rules = rules
+    browser.end(session)
+    site.store.calls.clear()
+    session = browser.open()
+    assert session["n"] == 1
+    session._visit.rules = rules
+    browser.end(session)
+    assert site.store.calls == trips

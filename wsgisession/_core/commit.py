@@ -208,7 +208,9 @@ def _follow_framework(visit: Visit) -> None:
 
 
 def _refreshes(visit: Visit) -> bool:
-    return visit.rules.refreshes and visit.is_stored and visit.accessed and visit.cookie_options().max_age is not None
+    """Whether the framework sends the cookie of this session, which it gave a lifetime, with every response."""
+    rules = visit.rules
+    return rules.refreshes and rules.lifetime not in (UNSET, None) and visit.is_stored and visit.accessed
 
 
 def _has_ended_empty(visit: Visit, texts: Texts | None) -> bool:
