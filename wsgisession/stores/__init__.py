@@ -39,7 +39,7 @@ _BUILT_IN = {
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB,
 }
-_DRIVERS = {"redis": "redis[hiredis]>=5.2", "postgres": "psycopg[binary]>=3.2.2", "mongodb": "pymongo>=4.9"}
+_DRIVERS = {"redis": "redis[hiredis]>=5.2,<9", "postgres": "psycopg[binary]>=3.2.2", "mongodb": "pymongo>=4.9"}
 """The requirement of each extra, as in setup.cfg: installing it works however this library was installed."""
 
 _FOR_EXPRESS = {
