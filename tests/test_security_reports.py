@@ -319,4 +319,4 @@ def test_security_59_the_middleware_needs_a_secret_and_is_safe(monkeypatch):
     manager = SessionMiddleware(print).manager
     assert (manager.name, manager.cookie) == ("sid", CookieOptions())
     assert isinstance(open_store("memory://"), type(manager.store))
-    assert manager.is_lazy
+    assert manager._services.is_lazy
